@@ -1,0 +1,96 @@
+// Package source defines what a route source tells the rest of the control
+// plane: which services ask for a listener, and their instances. Sources speak
+// one language – the dill tags – whatever their own format is, so that there
+// is one grammar and one validator for all of them (package compile).
+//
+// A source never decides what is served. It reports what it sees, says how far
+// that can be trusted, and keeps silent rather than guess.
+package source
+
+import (
+	"context"
+	"time"
+)
+
+// Source watches one place that services are announced in.
+type Source interface {
+	// Name is the short constant name of the source: "file", "consul",
+	// "nomad" or "http". It is part of every service's identity.
+	Name() string
+
+	// Run watches until ctx is cancelled and hands every changed Snapshot
+	// to sink. It survives every failure of the outside world by itself; the
+	// error it returns is ctx's, or one that no retry can mend.
+	Run(ctx context.Context, sink Sink) error
+}
+
+// Sink takes a source's newest Snapshot. The snapshot and everything it points
+// to is immutable from then on. A Sink does not block and may be called from
+// any goroutine, one call at a time per source.
+type Sink func(Snapshot)
+
+// Snapshot is all that one source knows at one moment.
+type Snapshot struct {
+	Source   string    // Source.Name of the sender
+	Services []Service // sorted by Name; only those that ask for a listener
+
+	// Synced is false until the source has been read completely once. An
+	// unsynced snapshot adds routes but never removes any.
+	Synced bool
+
+	// Suspect says that something happened after which absence proves
+	// nothing: the index went back, the server was unreachable a moment ago,
+	// the answer was filtered. Removals wait for settling (package publish).
+	Suspect bool
+
+	// Err is why the source is not current, nil when it is. Services then
+	// holds the last good state, and StaleSince is when it was last current.
+	Err        error
+	StaleSince time.Time
+}
+
+// Service is one named service and every registered instance of it.
+type Service struct {
+	Name        string
+	Instances   []Instance // sorted by ID; critical ones included
+	CreateIndex uint64     // lowest of the instances'; breaks ownership ties
+}
+
+// Instance is one registered instance of a service.
+type Instance struct {
+	ID   string // unique within the source, e.g. "node/service-id"
+	Host string // IP address, or a host name that package resolve looks up
+	Port int    // 1..65535; anything else makes the instance unusable
+
+	// Tags are the instance's dill tags as the user wrote them ("dill",
+	// "dill.listener=local:5555", "dill.weight=3"). They are foreign input.
+	Tags []string
+
+	Health      Health
+	Weight      int    // of its present Health, from the source; 0 = not given
+	CreateIndex uint64 // the newest instance's listener options win
+}
+
+// Health is the aggregated state of an instance's checks.
+type Health uint8
+
+const (
+	Passing     Health = iota
+	Warning            // served only if the source was told to admit it
+	Critical           // registered, not served
+	Maintenance        // an operator drains it: not served, at once
+)
+
+func (h Health) String() string {
+	switch h {
+	case Passing:
+		return "passing"
+	case Warning:
+		return "warning"
+	case Critical:
+		return "critical"
+	case Maintenance:
+		return "maintenance"
+	}
+	return "unknown"
+}
