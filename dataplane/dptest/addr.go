@@ -1,0 +1,81 @@
+package dptest
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// home is the loopback address of this test process. A random one keeps test
+// binaries that run side by side out of each other's ports.
+var home = func() netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], rand.Uint32())
+	b[0], b[1] = 127, b[1]|1 // never 127.0.x.x, where real services are
+	b[3] = b[3]%250 + 1
+	return netip.AddrFrom4(b)
+}()
+
+// lastPort counts the ports handed out: from firstPort up to where the kernel's
+// ephemeral range begins by default, and round again.
+var lastPort atomic.Uint32
+
+const (
+	firstPort = 10_000
+	ports     = 32_768 - firstPort
+)
+
+// FreeAddr returns an address on which nobody listens, on a loopback IP of this
+// process's own and a port below the ephemeral range. No two calls return the
+// same one.
+func FreeAddr(t testing.TB) netip.AddrPort {
+	t.Helper()
+	for range ports {
+		port := firstPort + lastPort.Add(1)%ports
+		addr := netip.AddrPortFrom(home, uint16(port))
+		ln, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		return addr
+	}
+	t.Fatal("no free port")
+	return netip.AddrPort{}
+}
+
+// SilentAddr returns an address that neither accepts nor refuses: a connect to
+// it takes until its time is out. It is a listener whose queue is full, so the
+// kernel drops every further SYN.
+func SilentAddr(t testing.TB) netip.AddrPort {
+	t.Helper()
+	addr := FreeAddr(t)
+	sa := &syscall.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}
+	ln, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(ln) })
+	if err := syscall.Bind(ln, sa); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(ln, 0); err != nil {
+		t.Fatal(err)
+	}
+	// A backlog of 0 still queues one connection; the ones after it hang.
+	for range 3 {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Close(fd) })
+		if err := syscall.Connect(fd, sa); err != nil && err != syscall.EINPROGRESS {
+			t.Fatal(err)
+		}
+	}
+	return addr
+}

@@ -1,0 +1,175 @@
+package dptest
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	Main(m, map[string]func(*Parent){
+		"doubler": func(p *Parent) {
+			for n := 0; p.Hear(&n); {
+				p.Tell(2 * n)
+			}
+		},
+	})
+}
+
+// startReference runs the plainest proxy there is, two io.Copy a connection, in
+// front of addr. The peers are judged by it before they judge anything.
+func startReference(t *testing.T, addr netip.AddrPort) netip.AddrPort {
+	t.Helper()
+	return Serve(t, func(p *Peer) {
+		up, err := Connect(addr, Socket{})
+		if err != nil {
+			_ = p.Reset()
+			return
+		}
+		defer up.Close()
+		relay(p, up)
+	}).Addr()
+}
+
+func TestPattern(t *testing.T) {
+	whole := make([]byte, 1000)
+	Pattern(7).Fill(whole, 0)
+	for off := range 40 {
+		for size := range 40 {
+			piece := make([]byte, size)
+			Pattern(7).Fill(piece, int64(off))
+			if !bytes.Equal(piece, whole[off:off+size]) {
+				t.Fatalf("Fill(%d bytes at %d) differs from the whole", size, off)
+			}
+			if i := Pattern(7).Mismatch(piece, int64(off)); i != -1 {
+				t.Fatalf("Mismatch(%d bytes at %d) = %d, want -1", size, off, i)
+			}
+			for i := range piece {
+				piece[i] ^= 0x80
+				if got := Pattern(7).Mismatch(piece, int64(off)); got != i {
+					t.Fatalf("Mismatch with byte %d of %d wrong = %d", i, size, got)
+				}
+				piece[i] ^= 0x80
+			}
+		}
+	}
+	if Pattern(8).Mismatch(whole, 0) > 4 {
+		t.Error("two seeds have a stretch in common")
+	}
+}
+
+func TestPlayThroughReference(t *testing.T) {
+	const big = 4 << 20
+	tests := []struct {
+		name           string
+		client, server []Op
+	}{
+		{"client ends first",
+			[]Op{Write(big), HalfClose(), ReadToEOF(10)},
+			[]Op{ReadToEOF(big), Write(10), Close()}},
+		{"server ends first",
+			[]Op{ReadToEOF(big), Write(10), Close()},
+			[]Op{Write(big), HalfClose(), ReadToEOF(10)}},
+		{"both at once",
+			[]Op{Both([]Op{Write(big), HalfClose()}, []Op{ReadToEOF(big)})},
+			[]Op{Both([]Op{WriteChunks(big, 1000), HalfClose()}, []Op{ReadChunks(5, 1), ReadToEOF(big)})}},
+		{"ping-pong",
+			[]Op{Write(100), Read(200), Write(100), Read(200), Close()},
+			[]Op{Read(100), Write(200), Read(100), Write(200), ReadToEOF(200), Close()}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			backend := Listen(t)
+			client := Dial(t, startReference(t, backend.Addr()))
+			server := backend.Accept(t)
+			Pair(client, server)
+			Play(t, Role{"client", client, test.client}, Role{"server", server, test.server})
+		})
+	}
+}
+
+// TestPeerFinds checks that a script fails where a stream is not what it should
+// be: a test with blind peers proves nothing.
+func TestPeerFinds(t *testing.T) {
+	tests := []struct {
+		name           string
+		client, server []Op
+	}{
+		{"a truncated stream", []Op{ReadToEOF(100)}, []Op{Write(99), Close()}},
+		{"a byte too many", []Op{ReadToEOF(100)}, []Op{Write(101), Close()}},
+		{"a reset instead of an end", []Op{ReadToEOF(100)}, []Op{Write(100), Reset()}},
+		{"an end instead of a reset", []Op{ReadToReset(100)}, []Op{Write(100), Close()}},
+		{"a wrong byte", []Op{ReadToEOF(5)}, []Op{op(func(p *Peer) error {
+			_, err := p.conn.Write([]byte("wrong"))
+			return err
+		}, "write wrong"), Close()}},
+		{"the wrong session", []Op{ReadToEOF(100)}, []Op{op(func(p *Peer) error {
+			p.out += 1 << 32
+			return nil
+		}, "swap sessions"), Write(100), Close()}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			backend := Listen(t)
+			client := Dial(t, backend.Addr())
+			server := backend.Accept(t)
+			Pair(client, server)
+			server.Must(t, test.server...)
+			if err := client.Run(test.client...); err == nil {
+				t.Error("the client saw nothing wrong")
+			}
+		})
+	}
+}
+
+func TestResets(t *testing.T) {
+	backend := Listen(t)
+	client := Dial(t, backend.Addr())
+	server := backend.Accept(t)
+	server.Must(t, Write(100))
+	client.Must(t, Read(100))
+	server.Must(t, Reset())
+	client.Must(t, ReadToReset(100), WriteToReset())
+}
+
+func TestWriteUntilStalled(t *testing.T) {
+	backend := ListenOn(t, FreeAddr(t), Socket{RcvBuf: 8 << 10}, nil)
+	client := DialFrom(t, backend.Addr(), Socket{SndBuf: 8 << 10})
+	server := backend.Accept(t)
+	client.Must(t, WriteUntilStalled(8<<20, 50*time.Millisecond), HalfClose())
+	if client.Sent() > 512<<10 {
+		t.Errorf("%d bytes went into buffers of 8 KiB", client.Sent())
+	}
+	server.Must(t, ReadToEOF(client.Sent()))
+}
+
+func TestSilentAddr(t *testing.T) {
+	conn, err := net.DialTimeout("tcp", SilentAddr(t).String(), 100*time.Millisecond)
+	if err == nil {
+		conn.Close()
+	}
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("connect: %v, want a timeout", err)
+	}
+}
+
+func TestSpawn(t *testing.T) {
+	child := Spawn(t, "doubler")
+	for n := range 10 {
+		var got int
+		child.Tell(t, n)
+		child.Hear(t, &got)
+		if got != 2*n {
+			t.Fatalf("child said %d, want %d", got, 2*n)
+		}
+	}
+	if CPUOf(t, child.PID()) > 5*time.Second {
+		t.Error("CPUOf is absurd")
+	}
+}
