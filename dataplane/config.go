@@ -1,0 +1,82 @@
+package dataplane
+
+import (
+	"runtime"
+	"time"
+
+	"dill/dataplane/route"
+)
+
+// Config is what New needs; a zero value means the default named beside it.
+// A negative duration or count switches the thing off.
+type Config struct {
+	Loops int // event loops; GOMAXPROCS
+
+	ConnectTimeout      time.Duration // one attempt at one backend; 5 s
+	ConnectTotalTimeout time.Duration // all attempts for one client; 15 s
+	ConnectTries        int           // attempts for one client; 3, at most 16
+	EjectAfter          int           // connect failures in a row that eject a backend; 3
+
+	HalfCloseTimeout time.Duration // one side finished, no byte moved; 5 min
+	IdleTimeout      time.Duration // no byte moved; off
+	DrainTimeout     time.Duration // sessions of a listener that closed; 30 s
+
+	KeepAlive   time.Duration // TCP keepalive idle time on both legs; 30 s
+	UserTimeout time.Duration // TCP_USER_TIMEOUT on both legs; the kernel's own
+
+	MaxConnections int // clients at once, more are reset; off
+	Backlog        int // accept queue of a listener; net.core.somaxconn
+
+	Splice   SpliceMode // SpliceAuto
+	PipeSize int        // bytes asked for a splice pipe; 1 MiB
+}
+
+// SpliceMode says when bytes move through a pipe instead of a buffer.
+type SpliceMode uint8
+
+const (
+	SpliceAuto   SpliceMode = iota // once a stream has shown that it is big
+	SpliceNever                    // always copy
+	SpliceAlways                   // from the first byte; for tests
+)
+
+// Defaults that are not the kernel's or the machine's.
+const (
+	defaultConnectTimeout      = 5 * time.Second
+	defaultConnectTotalTimeout = 15 * time.Second
+	defaultConnectTries        = 3
+	defaultEjectAfter          = 3
+	defaultHalfCloseTimeout    = 5 * time.Minute
+	defaultDrainTimeout        = 30 * time.Second
+	defaultKeepAlive           = 30 * time.Second
+	defaultPipeSize            = 1 << 20 // fs.pipe-max-size, the most an unprivileged user may ask for
+)
+
+func (c Config) withDefaults() Config {
+	set(&c.Loops, runtime.GOMAXPROCS(0))
+	set(&c.ConnectTimeout, defaultConnectTimeout)
+	set(&c.ConnectTotalTimeout, defaultConnectTotalTimeout)
+	set(&c.ConnectTries, defaultConnectTries)
+	set(&c.EjectAfter, defaultEjectAfter)
+	set(&c.HalfCloseTimeout, defaultHalfCloseTimeout)
+	set(&c.IdleTimeout, 0)
+	set(&c.DrainTimeout, defaultDrainTimeout)
+	set(&c.KeepAlive, defaultKeepAlive)
+	set(&c.UserTimeout, 0)
+	set(&c.MaxConnections, 0)
+	set(&c.Backlog, 0)
+	set(&c.PipeSize, defaultPipeSize)
+	c.ConnectTries = max(1, min(c.ConnectTries, route.MaxTries))
+	c.Loops = max(1, c.Loops)
+	return c
+}
+
+// set replaces zero by the default and off (negative) by zero.
+func set[T int | time.Duration](v *T, def T) {
+	switch {
+	case *v == 0:
+		*v = def
+	case *v < 0:
+		*v = 0
+	}
+}

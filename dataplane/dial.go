@@ -1,0 +1,227 @@
+package dataplane
+
+import (
+	"net/netip"
+	"time"
+
+	"dill/dataplane/internal/sys"
+	"dill/dataplane/route"
+)
+
+// dialing is what a session needs only until it has a backend. Loops reuse
+// them, so that an idle session does not carry one.
+type dialing struct {
+	from     netip.AddrPort // the client
+	tried    route.Tried
+	tries    int
+	giveUpAt int64 // all attempts, ms
+	failAt   int64 // this attempt, ms
+	socks    socksTalk
+	next     *dialing
+}
+
+// dial starts to connect s, a new session of the client from.
+func (l *loop) dial(s *session, from netip.AddrPort) {
+	d := l.dials
+	if d == nil {
+		d = new(dialing)
+	} else {
+		l.dials = d.next
+	}
+	*d = dialing{from: from, giveUpAt: l.now + ms(l.cfg.ConnectTotalTimeout)}
+	s.dialing = d
+	// Watched from now on: a client that resets must not hold a backend.
+	c := &s.side[client]
+	if e := sys.EpollAdd(l.set, c.fd, sys.In|sys.Out|sys.RdHup|sys.Edge, s.key(client)); e != 0 {
+		l.scarce(s, e)
+		return
+	}
+	l.dialNext(s)
+}
+
+// dialNext tries backends until an attempt is under way or none is left.
+func (l *loop) dialNext(s *session) {
+	d := s.dialing
+	for d.tries < l.cfg.ConnectTries && l.now < d.giveUpAt {
+		b := s.route.Pick(l.nowNs, d.from.Addr(), &d.tried)
+		if b == nil {
+			break
+		}
+		s.backend = b
+		b.State.Acquire()
+		fd, e := sys.Dial(target(b), &l.sa)
+		if sys.Scarce(e) {
+			// Ours to wait out: no backend is to blame, and the next one would
+			// fail the same way.
+			s.route.ConnectAborted(b, l.nowNs)
+			l.dropBackend(s)
+			d.tried.Reset()
+			l.stats.AcceptPaused.Add(1)
+			l.engine.report(acceptPaused{addr: s.ln.addr, cause: e})
+			l.wheel.arm(&s.timer, min(d.giveUpAt, l.now+acceptPause))
+			return
+		}
+		d.tries++
+		if e == sys.EADDRNOTAVAIL {
+			// No source port left towards this backend: our fault, not its.
+			l.stats.ConnectLocal.Add(1)
+			s.route.ConnectAborted(b, l.nowNs)
+			l.dropBackend(s)
+			continue
+		}
+		if e == sys.EINPROGRESS {
+			s.side[upstream] = side{fd: fd}
+			e = sys.EpollAdd(l.set, fd, sys.In|sys.Out|sys.RdHup|sys.Edge, s.key(upstream))
+			if e == 0 {
+				d.failAt = l.now + ms(l.connectTimeout(b))
+				l.wheel.arm(&s.timer, min(d.failAt, d.giveUpAt))
+				return
+			}
+			l.scarce(s, e)
+			return
+		}
+		l.attemptFailed(s)
+	}
+	l.stats.NoBackend.Add(1)
+	l.abort(s)
+}
+
+// scarce ends s because the kernel will not watch one more descriptor.
+func (l *loop) scarce(s *session, e sys.Errno) {
+	l.stats.AcceptPaused.Add(1)
+	l.engine.report(acceptPaused{addr: s.ln.addr, cause: e})
+	l.abort(s)
+}
+
+// target is where a connection to b goes first.
+func target(b *route.Backend) netip.AddrPort {
+	if b.Socks != nil {
+		return b.Socks.Addr
+	}
+	return b.Addr
+}
+
+func (l *loop) connectTimeout(b *route.Backend) time.Duration {
+	if b.ConnectTimeout > 0 {
+		return b.ConnectTimeout
+	}
+	return l.cfg.ConnectTimeout
+}
+
+// attemptFailed counts a failure against the backend and lets go of it.
+func (l *loop) attemptFailed(s *session) {
+	l.stats.ConnectFailed.Add(1)
+	b := s.backend
+	if ejected, until := s.route.ConnectFailed(b, l.nowNs, l.cfg.EjectAfter); ejected {
+		l.stats.Ejections.Add(1)
+		l.engine.report(backendEjected{listener: s.ln.addr, backend: b.Addr, out: time.Duration(until - l.nowNs)})
+	}
+	l.dropBackend(s)
+}
+
+// dropBackend closes the upstream side and gives the backend back.
+func (l *loop) dropBackend(s *session) {
+	if u := &s.side[upstream]; u.fd >= 0 {
+		sys.Close(u.fd)
+		*u = side{fd: -1}
+	}
+	s.backend.State.Release()
+	s.backend = nil
+	s.phase = connecting
+}
+
+// connectEvent handles an event while a connect is under way.
+func (l *loop) connectEvent(s *session, i int, bits uint32) {
+	if i == client {
+		// FIN only says that the client has sent all (nc -N): it is passed on
+		// after the connect. ERR and HUP are hints; ask without consuming.
+		if bits&(sys.Hup|sys.Err) != 0 && sys.Dead(s.side[client].fd) {
+			l.stats.ClientGone.Add(1)
+			s.route.ConnectAborted(s.backend, l.nowNs)
+			l.abort(s)
+		}
+		return
+	}
+	u := &s.side[upstream]
+	switch {
+	case bits&(sys.Err|sys.Hup) != 0:
+		sys.ConnectError(u.fd)
+		l.attemptFailed(s)
+		l.dialNext(s)
+	case bits&sys.Out != 0:
+		l.connected(s)
+	}
+}
+
+// connected is called once the upstream socket is established.
+func (l *loop) connected(s *session) {
+	b, u := s.backend, &s.side[upstream]
+	if l.selfConnected(target(b), u.fd) {
+		// A dead local backend on a source port of ours: the connection meets
+		// itself in the middle.
+		l.stats.SelfConnect.Add(1)
+		l.attemptFailed(s)
+		l.dialNext(s)
+		return
+	}
+	if b.Socks != nil {
+		l.greet(s)
+		return
+	}
+	l.established(s)
+}
+
+func (l *loop) selfConnected(to netip.AddrPort, fd int32) bool {
+	if to.Port() < l.engine.ephemeral[0] || to.Port() > l.engine.ephemeral[1] {
+		return false // the kernel never picks that source port
+	}
+	return sys.LocalAddr(fd, &l.sa) == netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+}
+
+// established turns a session with a backend into a relay.
+func (l *loop) established(s *session) {
+	l.stats.Connected.Add(1)
+	b := s.backend
+	if s.route.ConnectOK(b) {
+		l.engine.report(backendBack{listener: s.ln.addr, backend: b.Addr})
+	}
+	if b.ProxyProtocol != 0 {
+		to := sys.LocalAddr(s.side[client].fd, &l.sa)
+		header := appendProxyHeader(l.scratch[:0], b.ProxyProtocol, s.dialing.from, to)
+		s.flow[client].buf = l.buffers.get(header)
+	}
+	l.freeDialing(s)
+	s.phase = relaying
+	s.moved = l.now
+	if l.cfg.UserTimeout > 0 {
+		sys.UserTimeout(s.side[upstream].fd, l.cfg.UserTimeout)
+	}
+	if l.cfg.Splice == SpliceAlways {
+		s.flow[client].splicing, s.flow[upstream].splicing = true, true
+	}
+	l.wheel.disarm(&s.timer)
+	l.armRelay(s)
+	l.relay(s)
+}
+
+func (l *loop) freeDialing(s *session) {
+	if d := s.dialing; d != nil {
+		s.dialing = nil
+		*d = dialing{next: l.dials}
+		l.dials = d
+	}
+}
+
+// dialTimer fires when an attempt or the whole dial is over its time, or when
+// a dial that waited for descriptors may try again.
+func (l *loop) dialTimer(s *session) {
+	if s.backend == nil {
+		l.dialNext(s)
+		return
+	}
+	l.stats.ConnectTimeout.Add(1)
+	l.attemptFailed(s)
+	l.dialNext(s)
+}
+
+func ms(d time.Duration) int64 { return int64(d / time.Millisecond) }

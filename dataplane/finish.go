@@ -1,0 +1,198 @@
+package dataplane
+
+import (
+	"math"
+
+	"dill/dataplane/internal/sys"
+)
+
+const (
+	// A pending reset looks again after resetFirst ms, doubling to resetMost.
+	resetFirst = 2
+	resetMost  = 100
+
+	// keepAliveAge is the age at which the upstream leg gets TCP keepalive;
+	// short sessions are spared the calls. ms
+	keepAliveAge = 10_000
+)
+
+// settle passes on the ends of the streams: FIN as FIN once everything before
+// it was delivered, RST as RST likewise. It ends the session when both are
+// through.
+func (l *loop) settle(s *session) {
+	c, u := &s.side[client], &s.side[upstream]
+	switch {
+	case c.has(failed) && u.has(failed):
+		l.abort(s)
+	case c.has(failed):
+		if l.passReset(s, client) {
+			l.stats.ResetByClient.Add(1)
+			l.abort(s)
+		}
+	case u.has(failed):
+		if l.passReset(s, upstream) {
+			l.stats.ResetByBackend.Add(1)
+			l.abort(s)
+		}
+	case c.has(eof) && u.has(eof) && !s.flow[client].pending() && !s.flow[upstream].pending():
+		// Nothing is unread, so a plain close delivers what is queued, and its
+		// FIN saves the shutdown.
+		l.stats.Finished.Add(1)
+		l.finish(s)
+	default:
+		l.passFin(s, client)
+		l.passFin(s, upstream)
+	}
+}
+
+// passFin half-closes the far side once from's stream is over and delivered.
+func (l *loop) passFin(s *session, from int) {
+	src, dst := &s.side[from], &s.side[1-from]
+	if !src.has(eof) || dst.has(shut) || s.flow[from].pending() {
+		return
+	}
+	if e := sys.ShutdownWrite(dst.fd); e != 0 {
+		dst.refused(e)
+		l.later(s) // to see to the failure
+		return
+	}
+	dst.set(shut)
+	s.moved = l.now
+	if t := l.cfg.HalfCloseTimeout; t > 0 {
+		l.wheel.armBefore(&s.timer, s.moved+ms(t))
+	}
+}
+
+// passReset reports whether the reset of the dead side may be passed on now:
+// everything it had sent is delivered, which means acknowledged. A reset drops
+// what is queued, so it has to wait; the timer looks again.
+func (l *loop) passReset(s *session, dead int) bool {
+	d, live := &s.side[dead], &s.side[1-dead]
+	if s.resetAt == 0 {
+		s.resetAt = max(1, l.now)
+		s.tries = 0
+	}
+	if d.has(eof) && !s.flow[dead].pending() && sys.Unsent(live.fd) == 0 {
+		return true
+	}
+	if t := l.cfg.HalfCloseTimeout; t > 0 && l.now-s.resetAt >= ms(t) {
+		l.stats.ResetUndeliver.Add(1)
+		return true
+	}
+	wait := int64(resetMost)
+	if s.tries < 6 {
+		wait = min(resetMost, int64(resetFirst)<<s.tries)
+		s.tries++
+	}
+	l.wheel.armBefore(&s.timer, l.now+wait)
+	return false
+}
+
+// confirmReset looks whether a side that had ended cleanly was reset since.
+func (l *loop) confirmReset(s *session, d *side) {
+	if _, e := sys.Recv(d.fd, l.scratch[:1]); e != 0 && e != sys.EAGAIN {
+		d.set(failed)
+	}
+}
+
+// halfClosed reports whether one stream is over and the other is not.
+func (s *session) halfClosed() bool {
+	return s.side[client].has(eof) != s.side[upstream].has(eof)
+}
+
+// relayTimer does what is due of all the things a session waits for.
+func (l *loop) relayTimer(s *session) {
+	switch {
+	case s.drainAt != 0 && l.now >= s.drainAt && !l.stillRouted(s):
+		l.stats.Drained.Add(1)
+		l.abort(s)
+		return
+	case l.idleTimeout(s) > 0 && l.now >= s.moved+l.idleTimeout(s):
+		l.stats.IdleTimeout.Add(1)
+		l.abort(s)
+		return
+	case s.halfClosed() && l.cfg.HalfCloseTimeout > 0 && l.now >= s.moved+ms(l.cfg.HalfCloseTimeout) && s.resetAt == 0:
+		l.stats.HalfTimeout.Add(1)
+		l.abort(s)
+		return
+	}
+	if s.drainAt != 0 && l.now >= s.drainAt {
+		s.drainAt = 0 // its route came back
+	}
+	if !s.keepalive && l.cfg.KeepAlive > 0 && l.now >= s.born+keepAliveAge {
+		s.keepalive = true
+		sys.KeepAlive(s.side[upstream].fd, l.cfg.KeepAlive)
+	}
+	l.armRelay(s)
+	if s.resetAt != 0 {
+		l.relay(s)
+	}
+}
+
+// armRelay arms s for the earliest thing it waits for.
+func (l *loop) armRelay(s *session) {
+	at := int64(math.MaxInt64)
+	if s.drainAt != 0 {
+		at = s.drainAt
+	}
+	if t := l.idleTimeout(s); t > 0 {
+		at = min(at, s.moved+t)
+	}
+	if s.halfClosed() && l.cfg.HalfCloseTimeout > 0 {
+		at = min(at, s.moved+ms(l.cfg.HalfCloseTimeout))
+	}
+	if !s.keepalive && l.cfg.KeepAlive > 0 {
+		at = min(at, s.born+keepAliveAge)
+	}
+	if at < math.MaxInt64 {
+		l.wheel.armBefore(&s.timer, at)
+	}
+}
+
+// idleTimeout is s's own limit or the general one, ms; 0 = none.
+func (l *loop) idleTimeout(s *session) int64 {
+	switch t := s.route.IdleTimeout; {
+	case t < 0:
+		return 0
+	case t > 0:
+		return ms(t)
+	}
+	return ms(l.cfg.IdleTimeout)
+}
+
+// stillRouted reports whether a draining session's route has come back.
+func (l *loop) stillRouted(s *session) bool {
+	r := l.engine.table.Load().Lookup(s.ln.addr)
+	return r != nil && (r.DrainTimeout <= 0 || r.Backend(s.backend.Addr) != nil)
+}
+
+// finish closes both sides; what is queued is still delivered.
+func (l *loop) finish(s *session) {
+	sys.Close(s.side[client].fd)
+	sys.Close(s.side[upstream].fd)
+	l.free(s)
+}
+
+// abort resets both sides: a session that dill ends must not look complete.
+func (l *loop) abort(s *session) {
+	for i := range s.side {
+		if fd := s.side[i].fd; fd >= 0 {
+			sys.Reset(fd)
+		}
+	}
+	l.free(s)
+}
+
+// free gives back all that s holds; both descriptors are closed already.
+func (l *loop) free(s *session) {
+	l.wheel.disarm(&s.timer)
+	l.dropPending(&s.flow[client])
+	l.dropPending(&s.flow[upstream])
+	l.freeDialing(s)
+	if s.backend != nil {
+		s.backend.State.Release()
+	}
+	s.route.State.Release()
+	l.engine.sessions.Add(-1)
+	l.sessions.put(s)
+}

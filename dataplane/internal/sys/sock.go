@@ -1,0 +1,191 @@
+package sys
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sockaddr is room for one socket address of either family, in the kernel's
+// layout. It belongs to one loop and is reused, so that no call allocates.
+type Sockaddr struct {
+	raw unix.RawSockaddrAny
+	len uint32
+}
+
+// Set stores ap.
+func (s *Sockaddr) Set(ap netip.AddrPort) {
+	port := ap.Port()
+	if a := ap.Addr().Unmap(); a.Is4() {
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&s.raw))
+		*sa = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: a.As4()}
+		putPort(&sa.Port, port)
+		s.len = unix.SizeofSockaddrInet4
+		return
+	}
+	sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&s.raw))
+	*sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: ap.Addr().As16(), Scope_id: scope(ap.Addr().Zone())}
+	putPort(&sa.Port, port)
+	s.len = unix.SizeofSockaddrInet6
+}
+
+// AddrPort is the stored address; IPv4-mapped ones come back as IPv4. The zone
+// of a link-local address is dropped: nobody matches on it.
+func (s *Sockaddr) AddrPort() netip.AddrPort {
+	switch s.raw.Addr.Family {
+	case unix.AF_INET:
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&s.raw))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), getPort(&sa.Port))
+	case unix.AF_INET6:
+		sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&s.raw))
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), getPort(&sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func putPort(p *uint16, port uint16) {
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(p))[:], port)
+}
+
+func getPort(p *uint16) uint16 {
+	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(p))[:])
+}
+
+// scope reads a numeric zone; names of interfaces are resolved by the control
+// plane, which writes the number.
+func scope(zone string) uint32 {
+	n, _ := strconv.ParseUint(zone, 10, 32)
+	return uint32(n)
+}
+
+func family(a netip.Addr) int {
+	if a.Unmap().Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// Accept takes one connection off a listener's queue and stores its peer in sa.
+func Accept(fd int32, sa *Sockaddr) (int32, Errno) {
+	for {
+		sa.len = unix.SizeofSockaddrAny
+		n, _, e := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.len)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		if e != EINTR {
+			return int32(n), e
+		}
+	}
+}
+
+// Dial starts a connection to sa, which holds to. EINPROGRESS is the usual
+// answer and comes with a valid fd; with any other error there is none.
+//
+// SO_REUSEADDR is set first: without it the source port the kernel picks would
+// keep a listener from opening on that port later.
+func Dial(to netip.AddrPort, sa *Sockaddr) (int32, Errno) {
+	sa.Set(to)
+	r, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family(to.Addr())), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if e != 0 {
+		return -1, e
+	}
+	fd := int32(r)
+	setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	_, _, e = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.len))
+	if e != 0 && e != EINPROGRESS && e != EINTR {
+		Close(fd)
+		return -1, e
+	}
+	return fd, EINPROGRESS
+}
+
+// LocalAddr and PeerAddr are getsockname and getpeername; sa is scratch.
+func LocalAddr(fd int32, sa *Sockaddr) netip.AddrPort { return sockname(unix.SYS_GETSOCKNAME, fd, sa) }
+func PeerAddr(fd int32, sa *Sockaddr) netip.AddrPort  { return sockname(unix.SYS_GETPEERNAME, fd, sa) }
+
+func sockname(call uintptr, fd int32, sa *Sockaddr) netip.AddrPort {
+	sa.len = unix.SizeofSockaddrAny
+	if _, _, e := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.len))); e != 0 {
+		return netip.AddrPort{}
+	}
+	return sa.AddrPort()
+}
+
+// ConnectError reads and clears SO_ERROR. It must only be used to finish a
+// connect: reading it later would turn a reset into what looks like a clean end.
+func ConnectError(fd int32) Errno {
+	v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return errno(err)
+	}
+	return Errno(v)
+}
+
+// tcpClose is TCP_CLOSE of the kernel's tcp_states.h.
+const tcpClose = 7
+
+// Dead reports whether a connected socket is in state CLOSE, as after a reset,
+// without consuming its pending error.
+func Dead(fd int32) bool {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == tcpClose
+}
+
+// Unsent is the number of bytes queued on a socket that its peer has not yet
+// acknowledged (SIOCOUTQ).
+func Unsent(fd int32) int {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// NoDelay turns Nagle's algorithm off.
+func NoDelay(fd int32) { setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
+
+// KeepAlive turns TCP keepalive on, with idle before the first probe.
+func KeepAlive(fd int32, idle time.Duration) {
+	s := max(1, int(idle/time.Second))
+	setInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, s)
+	setInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, max(1, s/3))
+	setInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3)
+	setInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+}
+
+// UserTimeout sets how long sent data may stay unacknowledged.
+func UserTimeout(fd int32, d time.Duration) {
+	setInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
+}
+
+func setInt(fd int32, level, name, value int) Errno {
+	v := int32(value)
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), 4, 0)
+	return e
+}
+
+func setLinger(fd int32) {
+	v := unix.Linger{Onoff: 1}
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER, uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
+}
+
+// EphemeralPorts is the range that the kernel takes source ports from; the
+// kernel's own default when it cannot be read.
+func EphemeralPorts() (lo, hi uint16) {
+	lo, hi = 32768, 60999
+	b, err := readFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return lo, hi
+	}
+	if f := strings.Fields(b); len(f) == 2 {
+		l, err1 := strconv.ParseUint(f[0], 10, 16)
+		h, err2 := strconv.ParseUint(f[1], 10, 16)
+		if err1 == nil && err2 == nil {
+			return uint16(l), uint16(h)
+		}
+	}
+	return lo, hi
+}

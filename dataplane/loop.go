@@ -1,0 +1,355 @@
+package dataplane
+
+import (
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2/pkg/errors"
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
+	"github.com/panjf2000/gnet/v2/pkg/queue"
+
+	"dill/dataplane/internal/sys"
+	"dill/dataplane/route"
+)
+
+const (
+	// batchEvents is how many events one epoll_wait may return.
+	batchEvents = 256
+
+	// napTime is how long a loop waits inside its own epoll set, holding its
+	// P, before it goes back to the Poller and parks. Parking hands the P over
+	// and costs two scheduler trips, too much between two messages of a stream.
+	napTime = 1 // ms
+
+	// turnTime is how long a loop may keep from the Poller, which runs the
+	// tasks that other goroutines post, and from the Go scheduler.
+	turnTime = time.Millisecond
+)
+
+// Keys of descriptors that belong to the loop and not to a session; a
+// listener's is keyListener minus its index.
+const (
+	keyTimer    = -1
+	keyListener = -2
+)
+
+// loop is one event loop: one goroutine, its listeners, its sessions. Every
+// method of loop runs on that goroutine; others reach it through post.
+//
+// The goroutine runs a gnet Poller, which blocks while nothing happens and
+// runs posted tasks. All of the loop's own descriptors are in an inner epoll
+// set, which the Poller sees as one level-triggered descriptor.
+type loop struct {
+	// Constant after newLoop.
+	engine *Engine
+	id     int
+	poller *netpoll.Poller
+	set    int32 // the inner epoll set
+	clock  int32 // timerfd: wakes the Poller, which waits without a timeout
+
+	// Owned by the loop goroutine.
+	now       int64 // ms on route.Now's clock, as of the present batch
+	nowNs     int64
+	events    []sys.Event
+	pending   []sys.Event // events of the present batch not yet handled
+	ready     []readyKey  // sessions that stopped on their quota
+	turn      []readyKey  // the ready list being worked through, from turnAt on
+	turnAt    int
+	current   *session // whom to blame for a panic
+	cfg       *Config  // as of the present batch
+	sessions  slab
+	listeners []*listener // by index; nil = vacant
+	vacant    []int32
+	byAddr    map[netip.AddrPort]*listener
+	opened    uint32 // listeners so far: the generation of the next one
+	wheel     wheel
+	armedAt   int64 // when the timerfd goes off, ms; 0 = disarmed
+	scratch   []byte
+	sa        sys.Sockaddr
+	buffers   bufferPool
+	pipes     pipePool
+	dials     *dialing // free list
+	stopping  bool
+	onEvent   func(*session) // nil except in tests that inject faults
+
+	// Read by the watchdog.
+	busySince atomic.Int64 // ns on that clock when the present batch began; 0 = parked
+
+	stats counters
+	done  chan struct{} // closed when the goroutine has ended
+}
+
+// readyKey names a session that may be gone by the time it is looked up.
+type readyKey struct {
+	slot int32
+	gen  uint32
+}
+
+func newLoop(e *Engine, id int) (*loop, error) {
+	l := &loop{
+		engine:  e,
+		id:      id,
+		set:     -1,
+		clock:   -1,
+		events:  make([]sys.Event, batchEvents),
+		byAddr:  make(map[netip.AddrPort]*listener),
+		scratch: make([]byte, scratchSize),
+		done:    make(chan struct{}),
+	}
+	if cfg := e.cfg.Load(); cfg.Splice != SpliceNever {
+		l.pipes.ask = cfg.PipeSize
+	}
+	var err error
+	if l.poller, err = netpoll.OpenPoller(); err != nil {
+		return nil, err
+	}
+	var no sys.Errno
+	if l.set, no = sys.EpollCreate(); no != 0 {
+		l.release()
+		return nil, no
+	}
+	if l.clock, no = sys.Timer(); no != 0 {
+		l.release()
+		return nil, no
+	}
+	if no = sys.EpollAdd(l.set, l.clock, sys.In|sys.Edge, sys.Key{ID: keyTimer}); no != 0 {
+		l.release()
+		return nil, no
+	}
+	if err = l.poller.AddRead(&netpoll.PollAttachment{FD: int(l.set)}, false); err != nil {
+		l.release()
+		return nil, err
+	}
+	l.tick()
+	l.wheel.now = l.now
+	return l, nil
+}
+
+// release closes what newLoop opened.
+func (l *loop) release() {
+	l.pipes.drain()
+	_ = l.poller.Close()
+	for _, fd := range []int32{l.set, l.clock} {
+		if fd >= 0 {
+			sys.Close(fd)
+		}
+	}
+}
+
+// run is the loop goroutine. It ends when a task asks for shutdown.
+func (l *loop) run() {
+	defer close(l.done)
+	err := l.poller.Polling(func(int, netpoll.IOEvent, netpoll.IOFlags) error {
+		l.work()
+		return nil
+	})
+	if err != nil && err != errors.ErrEngineShutdown {
+		panic("dill: BUG: poller: " + err.Error())
+	}
+	l.release()
+}
+
+// post has f run on the loop goroutine. It may be called from anywhere and
+// never blocks; f's error ends the loop if it is ErrEngineShutdown.
+func (l *loop) post(f func() error) {
+	asked := time.Now()
+	err := l.poller.Trigger(queue.HighPriority, func(any) error {
+		l.stats.Tasks.Add(1)
+		raise(&l.stats.TaskDelayMaxUs, uint64(time.Since(asked).Microseconds()))
+		l.tick()
+		l.busySince.Store(l.nowNs)
+		err := f()
+		l.reap()
+		l.rearm()
+		l.busySince.Store(0)
+		return err
+	}, nil)
+	if err != nil {
+		panic("dill: BUG: post: " + err.Error())
+	}
+}
+
+func raise(v *atomic.Uint64, n uint64) {
+	if n > v.Load() {
+		v.Store(n) // only the loop writes
+	}
+}
+
+// work drains the inner set until it stays silent for napTime or the turn is
+// over, and leaves the loop so that the Poller may block.
+func (l *loop) work() {
+	l.tick()
+	start := l.nowNs
+	for {
+		nap := napTime
+		if len(l.ready) > 0 {
+			nap = 0
+		}
+		n := sys.Wait(l.set, l.events, nap)
+		l.tick()
+		l.busySince.Store(l.nowNs)
+		if n > 0 {
+			l.stats.Batches.Add(1)
+		}
+		idle := n == 0 && len(l.ready) == 0
+		l.pending = l.events[:n]
+		l.turn, l.turnAt, l.ready = l.ready, 0, l.turn[:0]
+		for !l.batch() {
+		}
+		l.reap()
+		if idle || time.Duration(l.nowNs-start) > turnTime {
+			l.rearm()
+			l.busySince.Store(0)
+			runtime.Gosched()
+			return
+		}
+	}
+}
+
+// tick reads the clock and the settings once for everything that follows.
+func (l *loop) tick() {
+	l.cfg = l.engine.cfg.Load()
+	l.nowNs = route.Now()
+	l.now = l.nowNs / int64(time.Millisecond)
+}
+
+// batch handles the pending events, then the sessions that were ready, then
+// due timers. It returns false when a session panicked: that session is gone,
+// the rest is still to be handled.
+func (l *loop) batch() (finished bool) {
+	defer func() {
+		if !finished {
+			l.blame(recover())
+		}
+	}()
+	for len(l.pending) > 0 {
+		ev := &l.pending[0]
+		l.pending = l.pending[1:]
+		l.event(ev)
+	}
+	for l.turnAt < len(l.turn) {
+		k := l.turn[l.turnAt]
+		l.turnAt++
+		if s := l.sessions.at(k.slot); s.gen == k.gen {
+			s.queued = false
+			l.current = s
+			l.relay(s)
+		}
+	}
+	for t := l.wheel.expire(l.now); t != nil; t = l.wheel.expire(l.now) {
+		l.fire(t.key)
+	}
+	l.current = nil
+	return true
+}
+
+// blame ends the session that a panic happened in; the loop goes on.
+func (l *loop) blame(cause any) {
+	l.stats.Panics.Add(1)
+	l.engine.report(panicked{cause: cause, stack: debug.Stack()})
+	if s := l.current; s != nil {
+		l.current = nil
+		l.abort(s)
+	}
+}
+
+func (l *loop) event(ev *sys.Event) {
+	k := ev.Key()
+	switch {
+	case k.ID == keyTimer:
+		l.armedAt = 0
+	case k.ID <= keyListener:
+		if ln := l.listenerAt(k); ln != nil {
+			l.accept(ln)
+		}
+	default:
+		s := l.sessions.at(k.ID >> 1)
+		if s.gen != k.Gen {
+			return // ended earlier in this batch
+		}
+		l.current = s
+		if l.onEvent != nil {
+			l.onEvent(s)
+		}
+		l.ioEvent(s, int(k.ID&1), ev.Events)
+	}
+}
+
+// ioEvent notes what an event hints at and moves the session on.
+func (l *loop) ioEvent(s *session, i int, bits uint32) {
+	d := &s.side[i]
+	if bits&(sys.In|sys.RdHup|sys.Hup|sys.Err) != 0 {
+		d.set(readable)
+	}
+	if bits&(sys.RdHup|sys.Hup|sys.Err) != 0 {
+		d.set(hinted)
+	}
+	if bits&(sys.Out|sys.Hup|sys.Err) != 0 {
+		d.set(writable)
+	}
+	switch s.phase {
+	case connecting:
+		l.connectEvent(s, i, bits)
+	case handshaking:
+		l.handshakeEvent(s, i, bits)
+	case relaying:
+		if bits&sys.Err != 0 && d.has(eof) && !d.has(failed) {
+			l.confirmReset(s, d)
+		}
+		l.relay(s)
+	}
+}
+
+// fire is a timer that went off.
+func (l *loop) fire(key int32) {
+	if key <= keyListener {
+		if ln := l.listeners[keyListener-key]; ln != nil {
+			l.resume(ln)
+		}
+		return
+	}
+	s := l.sessions.at(key)
+	l.current = s
+	if s.phase == relaying {
+		l.relayTimer(s)
+	} else {
+		l.dialTimer(s)
+	}
+}
+
+// later puts a session on the ready list: an edge that was used up does not
+// come again.
+func (l *loop) later(s *session) {
+	if !s.queued {
+		s.queued = true
+		l.ready = append(l.ready, readyKey{s.slot, s.gen})
+	}
+}
+
+// rearm sets the timerfd before the loop may block.
+func (l *loop) rearm() {
+	if len(l.ready) > 0 {
+		sys.SetTimer(l.clock, 1) // at once
+		l.armedAt = l.now
+		return
+	}
+	at, ok := l.wheel.next()
+	if !ok {
+		return // a late expiry does no harm
+	}
+	if l.armedAt == 0 || at < l.armedAt {
+		l.armedAt = at
+		sys.SetTimer(l.clock, max(1, at*int64(time.Millisecond)-l.nowNs))
+	}
+}
+
+// reap ends the loop's life once it is stopping and nothing is left.
+func (l *loop) reap() {
+	if l.stopping && l.sessions.live == 0 {
+		l.engine.loopIdle()
+		l.stopping = false
+	}
+}

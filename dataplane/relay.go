@@ -1,0 +1,226 @@
+package dataplane
+
+import "dill/dataplane/internal/sys"
+
+const (
+	// relayQuota is how many bytes one session may move in one direction
+	// before the others of its loop get their turn.
+	relayQuota = 1 << 20
+
+	// spliceAfter full reads in a row start splicing, copyAfter small splices
+	// end it, as does idleFlow without a byte (HAProxy's rules).
+	spliceAfter = 3
+	copyAfter   = 2
+	smallSplice = scratchSize / 2
+	idleFlow    = 1000 // ms
+)
+
+// relay moves what can be moved in both directions and then sees to the ends
+// of the streams. It may end the session.
+func (l *loop) relay(s *session) {
+	l.pump(s, client)
+	l.pump(s, upstream)
+	l.settle(s)
+}
+
+// pump moves bytes from one side to the other until one of them cannot go on
+// or the quota is used up. Nothing is read while the far side has not taken
+// what was read before: a reader that stops stops its sender.
+func (l *loop) pump(s *session, from int) {
+	src, dst, f := &s.side[from], &s.side[1-from], &s.flow[from]
+	for quota := relayQuota; ; {
+		if dst.has(failed) {
+			l.dropPending(f)
+			l.discard(s, src, quota)
+			return
+		}
+		if f.pending() && !l.flush(s, f, dst) {
+			if dst.has(failed) {
+				continue
+			}
+			return
+		}
+		if src.has(eof) || !src.has(readable) {
+			return
+		}
+		if quota <= 0 {
+			l.later(s)
+			return
+		}
+		if l.now-f.read > idleFlow {
+			f.full, f.splicing = 0, l.cfg.Splice == SpliceAlways
+		}
+		var n int
+		if f.splicing {
+			n = l.splice(s, src, dst, f)
+		} else {
+			n = l.copy(s, src, dst, f)
+		}
+		if n > 0 {
+			f.read, s.moved = l.now, l.now
+			quota -= n
+		}
+	}
+}
+
+// copy moves one read's worth through the scratch buffer and returns how much
+// it read. Only what dst does not take at once gets a buffer of its own.
+func (l *loop) copy(s *session, src, dst *side, f *flow) int {
+	n, e := sys.Recv(src.fd, l.scratch)
+	if n <= 0 || e != 0 {
+		src.ended(e)
+		return 0
+	}
+	l.stats.CopiedBytes.Add(uint64(n))
+	if n < len(l.scratch) {
+		f.full = 0
+		if !src.has(hinted) {
+			// Drained: the next byte brings an edge. With a FIN or an error
+			// announced there is no further edge, and we read on.
+			src.clear(readable)
+		}
+	} else if f.full++; f.full >= spliceAfter && l.pipes.ask > 0 {
+		f.full, f.small, f.splicing = 0, 0, true
+	}
+	sent := l.send(dst, l.scratch[:n])
+	if sent < n && !dst.has(failed) {
+		f.buf = l.buffers.get(l.scratch[sent:n])
+	}
+	return n
+}
+
+// splice moves one pipe's worth without copying and returns how much it read.
+// The pipe is empty on entry, so EAGAIN can only mean that src is.
+func (l *loop) splice(s *session, src, dst *side, f *flow) int {
+	p := l.pipes.get(l.now)
+	if p == nil {
+		l.stats.PipeShortage.Add(1)
+		f.splicing = false
+		return l.copy(s, src, dst, f)
+	}
+	n, e := sys.Splice(src.fd, p.w, p.size)
+	if n <= 0 || e != 0 {
+		l.pipes.put(p)
+		if e == sys.EINVAL || e == sys.ENOMEM || e == sys.EPERM {
+			f.splicing = false
+			return l.copy(s, src, dst, f)
+		}
+		src.ended(e)
+		return 0
+	}
+	l.stats.Splices.Add(1)
+	l.stats.SplicedBytes.Add(uint64(n))
+	p.n = n
+	f.pipe = p
+	if n >= smallSplice {
+		f.small = 0
+	} else if f.small++; f.small >= copyAfter && l.cfg.Splice != SpliceAlways {
+		f.splicing, f.full = false, 0
+	}
+	l.flush(s, f, dst)
+	return n
+}
+
+// ended notes why a read brought nothing: e, or the end of the stream.
+func (d *side) ended(e sys.Errno) {
+	switch e {
+	case 0:
+		d.set(eof)
+	case sys.EAGAIN:
+		d.clear(readable)
+	default:
+		d.set(eof | failed)
+	}
+}
+
+// flush writes what is pending in f and reports whether all of it went.
+func (l *loop) flush(s *session, f *flow, dst *side) bool {
+	if !dst.has(writable) {
+		return false
+	}
+	if b := f.buf; b != nil {
+		n := l.send(dst, b.data[b.off:b.end])
+		if b.off += n; n > 0 {
+			s.moved = l.now
+		}
+		if b.off < b.end {
+			return false
+		}
+		f.buf = nil
+		l.buffers.put(b)
+		return true
+	}
+	p := f.pipe
+	for p.n > 0 {
+		n, e := sys.Splice(p.r, dst.fd, p.n)
+		if n <= 0 || e != 0 {
+			dst.refused(e)
+			return false
+		}
+		p.n -= n
+		s.moved = l.now
+	}
+	dst.set(written)
+	f.pipe = nil
+	l.pipes.put(p)
+	return true
+}
+
+// send writes p, once, and returns how much dst took.
+func (l *loop) send(dst *side, p []byte) int {
+	if !dst.has(nodelay) && dst.has(written) {
+		// The first segment goes out at once in any case; a session that ends
+		// after it has saved the call. Clients inherit it from the listener.
+		sys.NoDelay(dst.fd)
+		dst.set(nodelay)
+	}
+	n, e := sys.Send(dst.fd, p)
+	if e != 0 {
+		dst.refused(e)
+		return 0
+	}
+	dst.set(written)
+	if n < len(p) {
+		dst.clear(writable) // the kernel promises an edge now
+	}
+	return n
+}
+
+// refused notes why a write took nothing.
+func (d *side) refused(e sys.Errno) {
+	if e == sys.EAGAIN || e == 0 {
+		d.clear(writable)
+		return
+	}
+	// The call consumed the socket's error. Whatever arrived before the reset
+	// can still be read, and then a 0 that must not pass for a clean end.
+	d.set(failed | readable | hinted)
+}
+
+// discard reads src and throws it away: its bytes have nowhere to go, but a
+// close with unread input would lose what is queued the other way.
+func (l *loop) discard(s *session, src *side, quota int) {
+	for src.has(readable) && !src.has(eof) {
+		if quota <= 0 {
+			l.later(s)
+			return
+		}
+		n, e := sys.Discard(src.fd, relayQuota)
+		if n <= 0 || e != 0 {
+			src.ended(e)
+			continue
+		}
+		quota -= n
+	}
+}
+
+func (l *loop) dropPending(f *flow) {
+	if f.buf != nil {
+		l.buffers.put(f.buf)
+		f.buf = nil
+	}
+	if f.pipe != nil {
+		l.pipes.put(f.pipe)
+		f.pipe = nil
+	}
+}
