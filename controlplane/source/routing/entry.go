@@ -1,0 +1,223 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dill/controlplane/source"
+)
+
+const (
+	nameField     = "name"
+	listenerField = "listener"
+	backendsField = "backends"
+	addressField  = "address"
+	allowField    = "allow"
+	proxyField    = "proxy"
+
+	listenerTag = "dill.listener="
+)
+
+// options are the fields that are tags of the same name.
+var options = []string{
+	allowField, "connect_timeout", "drain", "idle_timeout", "max_connections",
+	proxyField, "proxy_protocol", "strategy", "weight",
+}
+
+const (
+	wantName     = "want a name"
+	wantListener = `want "label:port" or a list of them`
+	wantBackends = `want a list of "host:port"`
+)
+
+// item is an entry that is being decoded.
+type item struct {
+	*decoder
+	line, index int
+	name        string
+}
+
+// problem records a mistake in a field ("" = the entry).
+func (it item) problem(field, format string, args ...any) Problem {
+	p := Problem{Line: it.line, Entry: it.index, Service: it.name, Field: field, Reason: fmt.Sprintf(format, args...)}
+	it.doc.Problems = append(it.doc.Problems, p)
+	return p
+}
+
+// refuse records a mistake that costs the whole entry, and leaves an instance
+// that nobody can be sent to in its place: so the entry is shown as refused.
+func (it item) refuse(p Problem, tags []string) {
+	p.Line, p.Service = 0, ""
+	name := it.name
+	if name == "" {
+		name = fmt.Sprintf("%s[%d]", listKey, it.index)
+	}
+	it.add(name, source.Instance{ID: p.Error(), Tags: tags, CreateIndex: uint64(it.index) + 1})
+}
+
+func (d *decoder) entry(index int, e entry) {
+	it := item{decoder: d, line: e.line, index: index}
+	if e.err != nil {
+		it.refuse(it.problem("", "%v", e.err), []string{"dill", listenerTag})
+		return
+	}
+	name, ok := text(e.fields[nameField])
+	if !ok || strings.TrimSpace(name) == "" {
+		p := it.problem(nameField, "%s; %s", missing(e.fields, nameField), wantName)
+		it.refuse(p, append([]string{"dill"}, it.listeners(e.fields)...))
+		return
+	}
+	it.name = name
+	base := append([]string{"dill"}, it.listeners(e.fields)...)
+	opts := it.options("", e.fields, []string{nameField, listenerField, backendsField})
+
+	backends := listOf(e.fields[backendsField])
+	if len(backends) == 0 {
+		p := it.problem(backendsField, "%s; %s", missing(e.fields, backendsField), wantBackends)
+		it.refuse(p, base)
+		return
+	}
+	for i, b := range backends {
+		it.backend(i, b, base, opts)
+	}
+}
+
+// listeners returns the claims of an entry. One that cannot even be written as
+// a tag is claimed as nothing, for compile to refuse.
+func (it item) listeners(fields map[string]any) []string {
+	list := listOf(fields[listenerField])
+	if len(list) == 0 {
+		it.problem(listenerField, "%s; %s", missing(fields, listenerField), wantListener)
+		return []string{listenerTag}
+	}
+	var tags []string
+	for _, l := range list {
+		claim, ok := text(l)
+		if !ok {
+			it.problem(listenerField, "%s; %s", kindOf(l), wantListener)
+		}
+		tags = append(tags, listenerTag+claim)
+	}
+	return tags
+}
+
+// options returns the option tags among fields by their field's name. where is
+// "" for the entry or names the backend; known are the fields that are no
+// options.
+func (it item) options(where string, fields map[string]any, known []string) map[string]string {
+	tags := make(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		if slices.Contains(known, key) {
+			continue
+		}
+		field := key
+		if where != "" {
+			field = where + "." + key
+		}
+		if !slices.Contains(options, key) {
+			it.problem(quoted(field), "unknown field; want %s or an option: %s", strings.Join(known, ", "), strings.Join(options, ", "))
+			tags[key] = "dill." + key // shown as unknown like a tag, without the value
+			continue
+		}
+		value, err := optionText(key, fields[key])
+		if err != nil {
+			it.problem(field, "%v", err)
+		}
+		tags[key] = "dill." + key + "=" + value
+		if key == proxyField && value == "" && err == nil {
+			tags[key] = "" // the original's way to say none
+		}
+	}
+	return tags
+}
+
+// optionText returns the value of an option as a tag has it, and "" with an
+// error if no tag could: where that matters, compile refuses an empty value.
+func optionText(key string, v any) (string, error) {
+	if list, ok := v.([]any); ok && key == allowField {
+		var parts []string
+		for _, e := range list {
+			part, ok := text(e)
+			if !ok {
+				return "", fmt.Errorf("%s in the list; want networks", kindOf(e))
+			}
+			parts = append(parts, part)
+		}
+		return strings.Join(parts, ","), nil
+	}
+	value, ok := text(v)
+	if !ok && v != nil {
+		return "", fmt.Errorf("%s; want a string or a number", kindOf(v))
+	}
+	return value, nil
+}
+
+// backend adds the instance of one element of backends.
+func (it item) backend(i int, v any, base []string, opts map[string]string) {
+	field := fmt.Sprintf("%s[%d]", backendsField, i)
+	if table, ok := v.(map[string]any); ok {
+		own := it.options(field, table, []string{addressField})
+		opts = maps.Clone(opts)
+		maps.Copy(opts, own)
+		v = table[addressField]
+		field += "." + addressField
+	}
+	addr, ok := text(v)
+	host, port, err := splitAddress(addr)
+	switch {
+	case !ok && v == nil:
+		it.problem(field, `missing; want "host:port"`)
+	case !ok:
+		it.problem(field, `%s; want "host:port"`, kindOf(v))
+	case err != nil:
+		it.problem(field, `%s %v; want "host:port"`, quoted(addr), err)
+	}
+	tags := slices.Clone(base)
+	for _, key := range slices.Sorted(maps.Keys(opts)) {
+		if opts[key] != "" {
+			tags = append(tags, opts[key])
+		}
+	}
+	if addr == "" {
+		addr = field
+	}
+	it.add(it.name, source.Instance{
+		ID:          it.name + "/" + addr,
+		Host:        host,
+		Port:        port,
+		Tags:        tags,
+		CreateIndex: uint64(it.index) + 1,
+	})
+}
+
+// splitAddress splits "host:port". With an error the host is the text itself
+// and the port is none that anybody accepts.
+func splitAddress(s string) (host string, port int, err error) {
+	host, digits, err := net.SplitHostPort(s)
+	if err != nil {
+		why := "is no address"
+		if at, ok := errors.AsType[*net.AddrError](err); ok {
+			why = "has a " + at.Err
+			switch at.Err {
+			case "missing port in address":
+				why = "has no port"
+			case "too many colons in address":
+				why = "has too many colons (an IPv6 address stands in brackets)"
+			}
+		}
+		return s, 0, errors.New(why)
+	}
+	port, err = strconv.Atoi(digits)
+	if err != nil || port < 1 || port > 65535 {
+		return host, 0, fmt.Errorf("has the port %s, which is not within 1..65535", quoted(digits))
+	}
+	if host == "" {
+		return "", port, errors.New("has no host")
+	}
+	return host, port, nil
+}

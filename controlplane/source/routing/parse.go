@@ -1,0 +1,259 @@
+package routing
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/pelletier/go-toml/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// listKey is the one field of a document.
+const listKey = "services"
+
+// tree is a parsed document before anything in it was judged.
+type tree struct {
+	entries []entry
+	unknown []string // top-level fields beside the list, sorted
+}
+
+// entry is one element of the list.
+type entry struct {
+	line   int            // where it begins, 1-based; 0 = unknown
+	fields map[string]any // nil if err is set
+	err    error          // why it is no table
+}
+
+// errNoList is the answer to a document without the list; see the package
+// comment for why that does not mean "no services".
+var errNoList = fmt.Errorf("no list %q; want a list of services, %s = [] for none", listKey, listKey)
+
+// parse reads the notation. Errors say the line where they can.
+func parse(f Format, data []byte) (tree, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if len(bytes.TrimSpace(data)) == 0 {
+		return tree{}, errors.New("empty document; " + errNoList.Error())
+	}
+	switch f {
+	case TOML:
+		return parseTOML(data)
+	case YAML:
+		return parseYAML(data)
+	case JSON:
+		return parseJSON(data)
+	}
+	return tree{}, fmt.Errorf("format %d is none of TOML, YAML, JSON", f)
+}
+
+func parseTOML(data []byte) (tree, error) {
+	var top map[string]any
+	if err := toml.Unmarshal(data, &top); err != nil {
+		if at, ok := errors.AsType[*toml.DecodeError](err); ok {
+			row, column := at.Position()
+			return tree{}, fmt.Errorf("line %d, column %d: %w", row, column, plain("toml: ", err))
+		}
+		return tree{}, plain("toml: ", err)
+	}
+	list, ok := top[listKey]
+	if !ok {
+		return tree{}, errNoList
+	}
+	t := tree{unknown: others(top)}
+	elements, ok := list.([]any)
+	if !ok {
+		return tree{}, fmt.Errorf("%s is %s; want a list", listKey, kindOf(list))
+	}
+	// The decoder does not tell lines. Where the headers can be counted beyond
+	// doubt, they do.
+	lines := headerLines(data)
+	if len(lines) != len(elements) {
+		lines = make([]int, len(elements))
+	}
+	for i, e := range elements {
+		t.add(lines[i], e)
+	}
+	return t, nil
+}
+
+// headerLines returns the lines that read [[services]].
+func headerLines(data []byte) []int {
+	var lines []int
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		inner, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("[["))
+		if ok && string(bytes.TrimSpace(bytes.TrimSuffix(inner, []byte("]]")))) == listKey {
+			lines = append(lines, n)
+		}
+	}
+	return lines
+}
+
+func parseYAML(data []byte) (tree, error) {
+	var doc yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		return tree{}, errNoList // comments alone
+	} else if err != nil {
+		return tree{}, yamlError(err)
+	}
+	if err := dec.Decode(new(yaml.Node)); err == nil {
+		return tree{}, errors.New("more than one document; want one")
+	} else if !errors.Is(err, io.EOF) {
+		return tree{}, yamlError(err)
+	}
+	// In one go: the decoder's guard against aliases that multiply counts per
+	// call.
+	var top map[string]any
+	if err := doc.Decode(&top); err != nil {
+		return tree{}, yamlError(err)
+	}
+	list, ok := top[listKey]
+	if !ok {
+		return tree{}, errNoList
+	}
+	t := tree{unknown: others(top)}
+	elements, ok := list.([]any)
+	if !ok {
+		return tree{}, fmt.Errorf("%s is %s; want a list", listKey, kindOf(list))
+	}
+	lines := elementLines(&doc, len(elements))
+	for i, e := range elements {
+		t.add(lines[i], e)
+	}
+	return t, nil
+}
+
+// elementLines returns the line of each of the list's n elements, 0 where it
+// cannot be told (a list that came in by a merge key).
+func elementLines(doc *yaml.Node, n int) []int {
+	lines := make([]int, n)
+	if len(doc.Content) == 0 {
+		return lines
+	}
+	top := doc.Content[0]
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		list := top.Content[i+1]
+		if list.Kind == yaml.AliasNode {
+			list = list.Alias
+		}
+		if top.Content[i].Value != listKey || len(list.Content) != n {
+			continue
+		}
+		for j, e := range list.Content {
+			lines[j] = e.Line
+		}
+	}
+	return lines
+}
+
+func yamlError(err error) error {
+	if at, ok := errors.AsType[*yaml.TypeError](err); ok && len(at.Errors) > 0 {
+		err = errors.New(at.Errors[0]) // one of them will do
+	}
+	return plain("yaml: ", err)
+}
+
+// plain returns a parser's message without its prefix and as one clean line:
+// parsers quote what they choke on as it is.
+func plain(prefix string, err error) error {
+	const most = 200
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.TrimPrefix(err.Error(), prefix))
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return errors.New(strings.TrimSpace(text))
+}
+
+func parseJSON(data []byte) (tree, error) {
+	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
+		if at, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return tree{}, fmt.Errorf("line %d: %w", 1+bytes.Count(data[:at.Offset], []byte("\n")), plain("", err))
+		}
+		return tree{}, plain("", err)
+	}
+	// The document is valid from here on: tokens come without errors.
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if open, _ := dec.Token(); open != json.Delim('{') {
+		return tree{}, fmt.Errorf("no object; want {%q: […]}", listKey)
+	}
+	var t tree
+	found := false
+	for dec.More() {
+		key, _ := dec.Token()
+		switch {
+		case key != listKey:
+			t.unknown = append(t.unknown, key.(string))
+			if err := dec.Decode(new(json.RawMessage)); err != nil {
+				return tree{}, err
+			}
+		case found:
+			return tree{}, fmt.Errorf("%s is there twice", listKey)
+		default:
+			found = true
+			if err := t.addJSON(dec, data); err != nil {
+				return tree{}, err
+			}
+		}
+	}
+	if !found {
+		return tree{}, errNoList
+	}
+	slices.Sort(t.unknown)
+	return t, nil
+}
+
+// addJSON adds the elements of the list that dec stands before in data.
+func (t *tree) addJSON(dec *json.Decoder, data []byte) error {
+	if open, _ := dec.Token(); open != json.Delim('[') {
+		return fmt.Errorf("%s is no list; want a list", listKey)
+	}
+	line, counted := 1, 0
+	for dec.More() {
+		at := int(dec.InputOffset()) // behind the token before: a comma and space follow
+		at += len(data[at:]) - len(bytes.TrimLeft(data[at:], ", \t\r\n"))
+		line += bytes.Count(data[counted:at], []byte("\n"))
+		counted = at
+		var e any
+		if err := dec.Decode(&e); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+		t.add(line, e)
+	}
+	_, err := dec.Token() // the closing bracket
+	return err
+}
+
+func (t *tree) add(line int, e any) {
+	fields, ok := e.(map[string]any)
+	if !ok {
+		t.entries = append(t.entries, entry{line: line, err: fmt.Errorf("is %s; want a table with name, listener and backends", kindOf(e))})
+		return
+	}
+	t.entries = append(t.entries, entry{line: line, fields: fields})
+}
+
+// others returns the keys of top that are not the list, sorted.
+func others(top map[string]any) []string {
+	var keys []string
+	for k := range top {
+		if k != listKey {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
