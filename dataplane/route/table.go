@@ -1,17 +1,37 @@
 // Package route holds what the control plane publishes and the event loops
 // read: an immutable Table behind one atomic pointer, and the pickers that
-// choose a backend from it. It does no I/O and allocates nothing after a table
-// was built.
+// choose a backend from it. It does no I/O, knows no clock (callers pass
+// monotonic nanoseconds) and allocates nothing after a table was built.
+//
+//	t := route.NewTable(gen, listeners, refused, prev) // control plane
+//	engine.Publish(t)
+//
+//	l := t.Lookup(addr)                 // event loop, once per connection
+//	var tried route.Tried
+//	for b := l.Pick(now, client, &tried); b != nil; b = l.Pick(now, client, &tried) {
+//		b.State.Acquire()
+//		if connected(b) {
+//			l.ConnectOK(b)
+//			break // Release when the session ends
+//		}
+//		b.State.Release()
+//		l.ConnectFailed(b, now, ejectAfter)
+//	}
 //
 // Counters and cursors that must survive a table swap (round robin position,
 // connections per backend, ejection) live in ListenerState and BackendState.
-// A new table inherits them from its predecessor by address (see NewTable).
+// A new table inherits them from its predecessor by address, see NewTable.
 package route
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
+
+// MaxBackends is how many backends a listener can have; pickers store their
+// indices in 16 bits, and more than this behind one address is a mistake.
+const MaxBackends = 4096
 
 // Table is one generation of all routes. Nothing in it changes once it is
 // published; only the State structs it points to do.
@@ -21,6 +41,10 @@ type Table struct {
 	Refused    []Refusal   // who asked for a port and did not get it, for Peek
 
 	byAddr map[netip.AddrPort]*Listener
+
+	// departed are listeners that are gone but had sessions when this table
+	// was built. One that returns meanwhile finds its counts again.
+	departed []*Listener
 }
 
 // Listener is one address that dill serves, and where its connections go.
@@ -35,28 +59,22 @@ type Listener struct {
 	Allow          []netip.Prefix // nil = everybody; otherwise only these
 	DrainTimeout   time.Duration  // 0 = sessions of a gone backend run on
 
-	State *ListenerState // inherited across generations, never nil
+	State *ListenerState // inherited across generations, never nil in a Table
 
-	picker picker // precomputed for Strategy
+	slots    []uint16   // what Strategy precomputed, see newSlots
+	departed []*Backend // gone, but with connections when this was built
 }
 
 // Backend is one instance behind a listener.
 type Backend struct {
 	Addr           netip.AddrPort
-	Instance       string // the source's instance ID, for people
-	Weight         int    // ≥ 1
+	Instance       string        // the source's instance ID, for people
+	Weight         int           // ≥ 1; NewTable raises anything less
 	ConnectTimeout time.Duration // 0 = the data plane's default
 	ProxyProtocol  uint8         // 0 = none, 1 or 2
 	Socks          *Socks        // nil = direct
 
-	State *BackendState // inherited across generations, never nil
-}
-
-// Socks is a SOCKS5 proxy that dill reaches a backend through. User and
-// Password are secrets: no method prints them.
-type Socks struct {
-	Addr           netip.AddrPort
-	User, Password string
+	State *BackendState // inherited across generations, never nil in a Table
 }
 
 // Refusal says why a claim on a port is not served, or is served only in part.
@@ -67,12 +85,86 @@ type Refusal struct {
 	Reason   string // one line; names what would be accepted
 }
 
-// Strategy is how a listener picks among its backends.
-type Strategy uint8
+// NewTable builds the generation that follows prev, which may be nil.
+//
+// It takes the listeners over, sorts them and their backends by address, and
+// keeps the first of several with one address. State is inherited from prev:
+// a listener's by its address, a backend's by its address within that
+// listener. A listener that is in every respect as in prev is prev's own
+// *Listener again, so comparing pointers tells what changed; listeners and
+// backends that are part of an earlier table may be handed in again, they are
+// copied before anything in them is set.
+//
+// Precomputed schedules are reused while strategy, backend addresses and
+// weights stay the same. prev itself is not changed and not retained.
+func NewTable(generation uint64, listeners []*Listener, refused []Refusal, prev *Table) *Table {
+	t := &Table{
+		Generation: generation,
+		Listeners:  make([]*Listener, 0, len(listeners)),
+		Refused:    refused,
+		byAddr:     make(map[netip.AddrPort]*Listener, len(listeners)),
+	}
+	for _, l := range listeners {
+		addr := unmap(l.Addr)
+		if t.byAddr[addr] != nil {
+			continue
+		}
+		l = l.succeed(prev.predecessor(addr))
+		t.byAddr[addr] = l
+		t.Listeners = append(t.Listeners, l)
+	}
+	slices.SortFunc(t.Listeners, func(a, b *Listener) int { return a.Addr.Compare(b.Addr) })
+	t.departed = prev.leaving(t)
+	return t
+}
 
-const (
-	RoundRobin Strategy = iota // weighted, smooth
-	LeastConn
-	Random     // two choices, the less loaded
-	SourceHash // Maglev over the client address
-)
+// Lookup returns the listener at addr, nil when there is none. A nil table is
+// empty. IPv4-mapped addresses find their IPv4 listener.
+func (t *Table) Lookup(addr netip.AddrPort) *Listener {
+	if t == nil {
+		return nil
+	}
+	return t.byAddr[unmap(addr)]
+}
+
+// Backend returns the backend at addr behind the given listener, or nil.
+func (t *Table) Backend(listener, addr netip.AddrPort) *Backend {
+	if l := t.Lookup(listener); l != nil {
+		return l.Backend(addr)
+	}
+	return nil
+}
+
+// Backend returns l's backend at addr, nil when there is none.
+func (l *Listener) Backend(addr netip.AddrPort) *Backend {
+	i, ok := slices.BinarySearchFunc(l.Backends, unmap(addr), compareBackend)
+	if !ok {
+		return nil
+	}
+	return l.Backends[i]
+}
+
+// Allows reports whether a client with this address may use l.
+func (l *Listener) Allows(client netip.Addr) bool {
+	if l.Allow == nil {
+		return true
+	}
+	// Prefix.Contains is false for every zoned or mapped address.
+	client = client.Unmap().WithZone("")
+	for _, p := range l.Allow {
+		if p.Contains(client) {
+			return true
+		}
+	}
+	return false
+}
+
+func compareBackend(b *Backend, addr netip.AddrPort) int { return b.Addr.Compare(addr) }
+
+// unmap turns ::ffff:192.0.2.1 into 192.0.2.1: one address, one key.
+func unmap(a netip.AddrPort) netip.AddrPort {
+	if !a.Addr().Is4In6() {
+		return a
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
