@@ -119,7 +119,11 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 	}
 	maps.DeleteFunc(b.failed, func(addr netip.AddrPort, _ *bindFailure) bool { return t.Lookup(addr) == nil })
 	// Close first: an address that overlaps one of these may be wanted next.
-	b.closeAll(gone, b.engine.cfg.Load().DrainTimeout)
+	drain := b.engine.cfg.Load().DrainTimeout
+	if drain == 0 {
+		drain = -1 // no limit
+	}
+	b.closeAll(gone, drain)
 	if b.leavers(t) {
 		for _, l := range b.engine.loops {
 			l.post(func() error { l.drainLeavers(t); return nil })

@@ -137,7 +137,9 @@ func (l *loop) connectEvent(s *session, i int, bits uint32) {
 		// after the connect. ERR and HUP are hints; ask without consuming.
 		if bits&(sys.Hup|sys.Err) != 0 && sys.Dead(s.side[client].fd) {
 			l.stats.ClientGone.Add(1)
-			s.route.ConnectAborted(s.backend, l.nowNs)
+			if s.backend != nil { // or it waits for a descriptor
+				s.route.ConnectAborted(s.backend, l.nowNs)
+			}
 			l.abort(s)
 		}
 		return

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,9 +170,7 @@ func (e *Engine) watch() {
 			if since != 0 && since != seen[i] && age > stallAfter {
 				seen[i] = since // once per batch
 				l.stats.Stalls.Add(1)
-				stack := make([]byte, 64<<10)
-				stack = stack[:runtime.Stack(stack, true)]
-				e.report(stalled{loop: i, age: age, stacks: stack})
+				e.report(stalled{loop: i, age: age})
 			}
 		}
 	}

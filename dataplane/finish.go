@@ -75,7 +75,11 @@ func (l *loop) passReset(s *session, dead int) bool {
 	if d.has(eof) && !s.flow[dead].pending() && sys.Unsent(live.fd) == 0 {
 		return true
 	}
-	if t := l.cfg.HalfCloseTimeout; t > 0 && l.now-s.resetAt >= ms(t) {
+	limit := l.cfg.HalfCloseTimeout
+	if limit == 0 {
+		limit = defaultHalfCloseTimeout
+	}
+	if l.now-s.resetAt >= ms(limit) {
 		l.stats.ResetUndeliver.Add(1)
 		return true
 	}

@@ -60,7 +60,8 @@ func (l *loop) listen(addr netip.AddrPort, fd int32) {
 }
 
 // unlisten serves what is queued on addr's socket, closes it, and gives its
-// sessions drain time to finish; negative means as long as they like.
+// sessions time to finish: its route's drain time, else the one given;
+// negative means as long as they like, whatever the route says.
 func (l *loop) unlisten(addr netip.AddrPort, drain time.Duration) {
 	ln := l.byAddr[addr]
 	if ln == nil {
@@ -86,6 +87,9 @@ func (l *loop) unlisten(addr netip.AddrPort, drain time.Duration) {
 	delete(l.byAddr, addr)
 	if drain < 0 {
 		return
+	}
+	if ln.route != nil && ln.route.DrainTimeout > 0 {
+		drain = ln.route.DrainTimeout
 	}
 	l.sessions.each(func(s *session) {
 		if s.ln == ln {
@@ -190,7 +194,7 @@ func (l *loop) admit(ln *listener, fd int32) {
 	s := l.sessions.get()
 	l.current = s
 	s.phase = connecting
-	s.side[client].fd = fd
+	s.side[client] = side{fd: fd, f: nodelay} // inherited from the listener
 	s.ln, s.route = ln, r
 	s.born, s.moved = l.now, l.now
 	l.dial(s, from)

@@ -250,8 +250,9 @@ func (l *loop) batch() (finished bool) {
 func (l *loop) blame(cause any) {
 	l.stats.Panics.Add(1)
 	l.engine.report(panicked{cause: cause, stack: debug.Stack()})
-	if s := l.current; s != nil {
-		l.current = nil
+	s := l.current
+	l.current = nil
+	if s != nil && s.phase != free {
 		l.abort(s)
 	}
 }

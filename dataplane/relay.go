@@ -151,6 +151,7 @@ func (l *loop) flush(s *session, f *flow, dst *side) bool {
 		return true
 	}
 	p := f.pipe
+	dst.prompt()
 	for p.n > 0 {
 		n, e := sys.Splice(p.r, dst.fd, p.n)
 		if n <= 0 || e != 0 {
@@ -158,9 +159,9 @@ func (l *loop) flush(s *session, f *flow, dst *side) bool {
 			return false
 		}
 		p.n -= n
+		dst.set(written)
 		s.moved = l.now
 	}
-	dst.set(written)
 	f.pipe = nil
 	l.pipes.put(p)
 	return true
@@ -168,12 +169,7 @@ func (l *loop) flush(s *session, f *flow, dst *side) bool {
 
 // send writes p, once, and returns how much dst took.
 func (l *loop) send(dst *side, p []byte) int {
-	if !dst.has(nodelay) && dst.has(written) {
-		// The first segment goes out at once in any case; a session that ends
-		// after it has saved the call. Clients inherit it from the listener.
-		sys.NoDelay(dst.fd)
-		dst.set(nodelay)
-	}
+	dst.prompt()
 	n, e := sys.Send(dst.fd, p)
 	if e != 0 {
 		dst.refused(e)
@@ -184,6 +180,15 @@ func (l *loop) send(dst *side, p []byte) int {
 		dst.clear(writable) // the kernel promises an edge now
 	}
 	return n
+}
+
+// prompt turns Nagle's algorithm off before the second write. The first goes
+// out at once in any case, and a session that ends after it has saved the call.
+func (d *side) prompt() {
+	if d.f&(nodelay|written) == written {
+		sys.NoDelay(d.fd)
+		d.set(nodelay)
+	}
 }
 
 // refused notes why a write took nothing.

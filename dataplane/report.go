@@ -14,9 +14,8 @@ type (
 		stack []byte
 	}
 	stalled struct {
-		loop   int
-		age    time.Duration
-		stacks []byte
+		loop int
+		age  time.Duration
 	}
 	acceptPaused struct {
 		addr  netip.AddrPort
@@ -80,7 +79,7 @@ func (r *reporter) line(what any) {
 	case panicked:
 		r.log.Error("session killed by a bug in dill", "panic", w.cause, "stack", string(w.stack))
 	case stalled:
-		r.warn("event loop stalled", "loop", w.loop, "for", w.age, "stacks", string(w.stacks))
+		r.warn("event loop stalled", "loop", w.loop, "for", w.age)
 	case acceptPaused:
 		r.warn("out of file descriptors or memory, new connections wait", "listener", w.addr, "error", w.cause)
 	case limitReached:

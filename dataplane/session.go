@@ -116,7 +116,7 @@ func (sb *slab) get() *session {
 		sb.chunks = append(sb.chunks, new([slabSize]session))
 		for i := int32(slabSize - 1); i >= 0; i-- {
 			s := sb.at(base + i)
-			s.slot = base + i
+			s.slot, s.side = base+i, [2]side{{fd: -1}, {fd: -1}}
 			sb.free = append(sb.free, s.slot)
 		}
 	}
@@ -124,14 +124,13 @@ func (sb *slab) get() *session {
 	sb.free = sb.free[:len(sb.free)-1]
 	sb.live++
 	s := sb.at(slot)
-	s.side[client].fd, s.side[upstream].fd = -1, -1
 	s.timer.key = slot
 	return s
 }
 
 // put blanks s; late events carry the old generation and find nobody.
 func (sb *slab) put(s *session) {
-	*s = session{gen: s.gen + 1, slot: s.slot}
+	*s = session{gen: s.gen + 1, slot: s.slot, side: [2]side{{fd: -1}, {fd: -1}}}
 	sb.free = append(sb.free, s.slot)
 	sb.live--
 }

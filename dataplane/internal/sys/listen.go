@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,7 +81,7 @@ func bound(at netip.AddrPort, reusePort bool) (int32, Errno) {
 
 // maxBacklog is net.core.somaxconn, the most the kernel grants; 4096 is its
 // default since Linux 5.4.
-func maxBacklog() int {
+var maxBacklog = sync.OnceValue(func() int {
 	b, err := readFile("/proc/sys/net/core/somaxconn")
 	if err != nil {
 		return 4096
@@ -90,7 +91,7 @@ func maxBacklog() int {
 		return 4096
 	}
 	return n
-}
+})
 
 func readFile(name string) (string, error) {
 	b, err := os.ReadFile(name)
