@@ -147,7 +147,13 @@ func (l *loop) connectEvent(s *session, i int, bits uint32) {
 	u := &s.side[upstream]
 	switch {
 	case bits&(sys.Err|sys.Hup) != 0:
-		sys.ConnectError(u.fd)
+		if e := sys.ConnectError(u.fd); e == sys.ECONNRESET || e == sys.EPIPE {
+			// Established, and reset since (a refusal is ECONNREFUSED). What it
+			// sent before can still be read.
+			u.set(failed)
+			l.connected(s)
+			return
+		}
 		l.attemptFailed(s)
 		l.dialNext(s)
 	case bits&sys.Out != 0:

@@ -92,7 +92,7 @@ func (l *loop) unlisten(addr netip.AddrPort, drain time.Duration) {
 		drain = ln.route.DrainTimeout
 	}
 	l.sessions.each(func(s *session) {
-		if s.ln == ln {
+		if s.ln.addr == addr { // those of an earlier opening too: the time counts anew
 			l.drain(s, drain)
 		}
 	})
