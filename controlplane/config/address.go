@@ -1,0 +1,104 @@
+package config
+
+import (
+	"net/netip"
+	neturl "net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// listenAddress is an IP address and port to listen on, or empty.
+func listenAddress(field *netip.AddrPort) value {
+	return scalar[netip.AddrPort]{field: field, parse: func(raw any) (netip.AddrPort, bool) {
+		s, ok := raw.(string)
+		s = strings.TrimSpace(s)
+		if s == "" {
+			return netip.AddrPort{}, ok
+		}
+		// What net.Listen would take, but without a name server.
+		switch {
+		case strings.HasPrefix(s, ":"):
+			s = "0.0.0.0" + s
+		case strings.HasPrefix(s, "localhost:"):
+			s = "127.0.0.1" + strings.TrimPrefix(s, "localhost")
+		}
+		a, err := netip.ParseAddrPort(s)
+		if err != nil || !bindable(a.Addr()) {
+			return netip.AddrPort{}, false
+		}
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), true
+	}, print: func(a netip.AddrPort) string {
+		if !a.IsValid() {
+			return `""`
+		}
+		return strconv.Quote(a.String())
+	}, wants: "an IP address and port such as 127.0.0.1:2323 or [::1]:2323, or nothing"}
+}
+
+// bindable reports whether a TCP listener can have the address on some machine.
+func bindable(a netip.Addr) bool {
+	return a.IsValid() && a.Zone() == "" && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// url is the base URL of an HTTP API, stored with its scheme. required refuses
+// the empty string; "unix" among the schemes takes the path of a socket.
+func url(field *string, required bool, schemes ...string) value {
+	wants := "a URL such as http://127.0.0.1:8500, with " + oneOf(schemes) + " before ://"
+	if !required {
+		wants += ", or nothing"
+	}
+	return scalar[string]{field: field, parse: func(raw any) (string, bool) {
+		s, ok := raw.(string)
+		s = strings.TrimSpace(s)
+		if s == "" {
+			return "", ok && !required
+		}
+		if !strings.Contains(s, "://") {
+			s = "http://" + s // the form CONSUL_HTTP_ADDR and NOMAD_ADDR often have
+		}
+		return s, len(s) <= 4096 && printable(s) && validURL(s, schemes)
+	}, print: strconv.Quote, wants: wants, mask: mask}
+}
+
+func validURL(s string, schemes []string) bool {
+	u, err := neturl.Parse(s)
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Fragment != "" {
+		return false
+	}
+	if u.Scheme == "unix" {
+		return u.Host == "" && len(u.Path) > 1
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > portMost {
+			return false
+		}
+	} else if strings.HasSuffix(u.Host, ":") {
+		return false
+	}
+	return validHost(u.Hostname())
+}
+
+// validHost accepts an IP address or a name that could be in the DNS. A name
+// whose last label is a number is a mistyped address.
+func validHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	host = strings.TrimSuffix(host, ".")
+	if host == "" || len(host) > 253 {
+		return false
+	}
+	parts := strings.Split(host, ".")
+	for _, label := range parts {
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notHostRune) {
+			return false
+		}
+	}
+	_, err := strconv.Atoi(parts[len(parts)-1])
+	return err != nil
+}
+
+func notHostRune(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+}

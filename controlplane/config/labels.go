@@ -1,0 +1,141 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	labelMost  = 63   // characters in a label
+	labelsMost = 1024 // labels in a configuration
+)
+
+const (
+	wantLabels = `labels and IP addresses, as a map, as JSON or as "local=127.0.0.1,any=0.0.0.0"`
+	wantLabel  = "a label of letters, digits, - and _, at most 63 of them, the first no - or _"
+	wantIP     = "an IP address of this host, such as 127.0.0.1, 0.0.0.0 or ::1"
+)
+
+// labels is a map from label to the address it stands for.
+func labels(field *map[string]netip.Addr) value { return labelMap{field} }
+
+type labelMap struct{ field *map[string]netip.Addr }
+
+func (l labelMap) want() string { return wantLabels }
+
+func (l labelMap) masked() string { return l.literal() }
+
+func (l labelMap) literal() string {
+	var b strings.Builder
+	b.WriteString("{ ")
+	for i, label := range slices.Sorted(maps.Keys(*l.field)) {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(label + " = " + strconv.Quote((*l.field)[label].String()))
+	}
+	b.WriteString(" }")
+	return b.String()
+}
+
+func (l labelMap) set(raw any) error {
+	var entries map[string]any
+	switch v := raw.(type) {
+	case map[string]any:
+		entries = v
+	case string:
+		var ok bool
+		if entries, ok = parseMap(v); !ok {
+			return errWant
+		}
+	}
+	if len(entries) == 0 || len(entries) > labelsMost {
+		return errWant // without a label no service could ever get a port
+	}
+	m := make(map[string]netip.Addr, len(entries))
+	for _, label := range slices.Sorted(maps.Keys(entries)) {
+		v := entries[label]
+		name := strings.ToLower(label)
+		if !validLabel(name) {
+			return &entryError{label, v, wantLabel}
+		}
+		if _, twice := m[name]; twice {
+			return &entryError{label, v, "each label once (upper and lower case are the same)"}
+		}
+		text, _ := v.(string)
+		addr, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil || !bindable(addr) {
+			return &entryError{label, v, wantIP}
+		}
+		m[name] = addr.Unmap()
+	}
+	*l.field = m
+	return nil
+}
+
+// validLabel accepts what can stand before the colon of a dill.listener tag
+// and as a key in every file format.
+func validLabel(s string) bool {
+	if s == "" || len(s) > labelMost || s[0] == '-' || s[0] == '_' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	})
+}
+
+// parseMap reads a map from one string: a JSON object, or pairs a=x,b=y. In
+// pairs, spaces around names and values and a trailing comma do not matter. It
+// fails on anything else and on a name that comes twice.
+func parseMap(s string) (map[string]any, bool) {
+	s = strings.TrimSpace(s)
+	if strings.HasPrefix(s, "{") {
+		return parseJSONMap(s)
+	}
+	m := map[string]any{}
+	for pair := range strings.SplitSeq(strings.TrimSuffix(s, ","), ",") {
+		name, v, ok := strings.Cut(pair, "=")
+		name = strings.TrimSpace(name)
+		if _, twice := m[name]; !ok || twice || name == "" {
+			return nil, false
+		}
+		m[name] = strings.TrimSpace(v)
+	}
+	return m, true
+}
+
+// parseJSONMap is json.Unmarshal but for names that come twice: encoding/json
+// would silently keep the last.
+func parseJSONMap(s string) (map[string]any, bool) {
+	dec := json.NewDecoder(strings.NewReader(s))
+	if _, err := dec.Token(); err != nil {
+		return nil, false
+	}
+	m := map[string]any{}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return nil, false
+		}
+		key, ok := name.(string)
+		if _, twice := m[key]; !ok || twice {
+			return nil, false
+		}
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			return nil, false
+		}
+		m[key] = v
+	}
+	if _, err := dec.Token(); err != nil { // the closing brace
+		return nil, false
+	}
+	_, err := dec.Token()
+	return m, errors.Is(err, io.EOF)
+}
