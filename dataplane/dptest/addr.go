@@ -22,7 +22,11 @@ var home = func() netip.Addr {
 
 // lastPort counts the ports handed out: from firstPort up to where the kernel's
 // ephemeral range begins by default, and round again.
-var lastPort atomic.Uint32
+var lastPort = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(ports))
+	return &n
+}()
 
 const (
 	firstPort = 10_000
@@ -34,10 +38,21 @@ const (
 // same one.
 func FreeAddr(t testing.TB) netip.AddrPort {
 	t.Helper()
+	return freeAddr(t, home)
+}
+
+// FreeAddr6 is [FreeAddr] on ::1, which all processes share.
+func FreeAddr6(t testing.TB) netip.AddrPort {
+	t.Helper()
+	return freeAddr(t, netip.IPv6Loopback())
+}
+
+func freeAddr(t testing.TB, ip netip.Addr) netip.AddrPort {
+	t.Helper()
 	for range ports {
 		port := firstPort + lastPort.Add(1)%ports
-		addr := netip.AddrPortFrom(home, uint16(port))
-		ln, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
+		addr := netip.AddrPortFrom(ip, uint16(port))
+		ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
 		if err != nil {
 			continue
 		}

@@ -52,7 +52,7 @@ func ListenOn(t testing.TB, addr netip.AddrPort, s Socket, handle func(*Peer)) *
 		queue: make(chan *Peer, maxQueue),
 	}
 	b.Start(t)
-	t.Cleanup(b.stopAll)
+	t.Cleanup(b.StopAll)
 	return b
 }
 
@@ -81,7 +81,9 @@ func (b *Backend) Stop() {
 	}
 }
 
-func (b *Backend) stopAll() {
+// StopAll stops the listener, closes all accepted connections and waits for
+// the handlers to return. The test's cleanup does it too.
+func (b *Backend) StopAll() {
 	b.Stop()
 	b.mu.Lock()
 	for p := range b.peers {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // partVariable names the part that a test binary plays when it was started by
@@ -38,10 +39,30 @@ type Parent struct {
 // exit and kills it then; a child that exits with an error fails the test.
 func Spawn(t testing.TB, part string) *Child {
 	t.Helper()
+	return spawn(t, part, &syscall.SysProcAttr{})
+}
+
+// SpawnIsolated is [Spawn] in a network namespace of the child's own, in which
+// it is root and may change sysctls; [RaiseLoopback] makes 127.0.0.1 work
+// there. It skips the test on a machine that does not permit it.
+func SpawnIsolated(t testing.TB, part string) *Child {
+	t.Helper()
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if uid := os.Getuid(); uid != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	return spawn(t, part, attr)
+}
+
+func spawn(t testing.TB, part string, attr *syscall.SysProcAttr) *Child {
+	t.Helper()
+	attr.Pdeathsig = syscall.SIGKILL
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), partVariable+"="+part)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = attr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +71,11 @@ func Spawn(t testing.TB, part string) *Child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); errors.Is(err, syscall.EPERM) && attr.Cloneflags != 0 {
+		in.Close()
+		out.Close()
+		t.Skip("no network namespaces here: ", err)
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	c := &Child{cmd: cmd, in: in, out: json.NewDecoder(bufio.NewReader(out))}
@@ -105,6 +130,26 @@ func (p *Parent) Hear(v any) bool {
 func Die(what string, err error) {
 	fmt.Fprintf(os.Stderr, "dptest child: %s: %v\n", what, err)
 	os.Exit(1)
+}
+
+// RaiseLoopback brings up the loopback device of a fresh network namespace.
+func RaiseLoopback() error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	// struct ifreq: 16 bytes of name, then the flags, then what others use.
+	request := struct {
+		name  [16]byte
+		flags uint16
+		_     [22]byte
+	}{name: [16]byte{'l', 'o'}, flags: syscall.IFF_UP | syscall.IFF_RUNNING}
+	_, _, no := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request)))
+	if no != 0 {
+		return fmt.Errorf("raise lo: %w", no)
+	}
+	return nil
 }
 
 // playPart does nothing in a process that was not spawned, and does not return

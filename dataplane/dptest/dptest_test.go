@@ -16,6 +16,22 @@ func TestMain(m *testing.M) {
 				p.Tell(2 * n)
 			}
 		},
+		"loner": func(p *Parent) {
+			if err := RaiseLoopback(); err != nil {
+				Die("start", err)
+			}
+			ln, err := net.Listen("tcp", "127.0.0.1:2000")
+			if err != nil {
+				Die("listen", err)
+			}
+			conn, err := net.Dial("tcp", "127.0.0.1:2000")
+			if err != nil {
+				Die("dial", err)
+			}
+			conn.Close()
+			ln.Close()
+			p.Tell("alive")
+		},
 	})
 }
 
@@ -131,9 +147,7 @@ func TestResets(t *testing.T) {
 	backend := Listen(t)
 	client := Dial(t, backend.Addr())
 	server := backend.Accept(t)
-	server.Must(t, Write(100))
-	client.Must(t, Read(100))
-	server.Must(t, Reset())
+	server.Must(t, WritePaced(100, 40, time.Millisecond), Acked(), Reset())
 	client.Must(t, ReadToReset(100), WriteToReset())
 }
 
@@ -171,5 +185,44 @@ func TestSpawn(t *testing.T) {
 	}
 	if CPUOf(t, child.PID()) > 5*time.Second {
 		t.Error("CPUOf is absurd")
+	}
+}
+
+func TestSpawnIsolated(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:2000")
+	if err == nil { // if not, somebody else has it: just as good
+		defer taken.Close()
+	}
+	var got string
+	SpawnIsolated(t, "loner").Hear(t, &got)
+	if got != "alive" {
+		t.Errorf("child said %q", got)
+	}
+}
+
+func TestListening(t *testing.T) {
+	for _, addr := range []netip.AddrPort{FreeAddr(t), FreeAddr6(t)} {
+		if Listening(t, addr) {
+			t.Errorf("%v: listening before", addr)
+		}
+		backend := ListenOn(t, addr, Socket{}, nil)
+		Dial(t, addr) // its socket has the same local address and does not count
+		if !Listening(t, addr) {
+			t.Errorf("%v: not listening", addr)
+		}
+		backend.Stop()
+		Eventually(t, "it does not listen", func() bool { return !Listening(t, addr) })
+	}
+}
+
+func TestRejected(t *testing.T) {
+	resets := Serve(t, func(p *Peer) { _ = p.Reset() })
+	for range 20 {
+		if err := Rejected(resets.Addr(), Socket{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if Rejected(Serve(t, Say("hello")).Addr(), Socket{}) == nil || Rejected(Serve(t, Say("")).Addr(), Socket{}) == nil {
+		t.Error("a server that answers or ends counts as one that resets")
 	}
 }

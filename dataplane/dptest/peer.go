@@ -167,3 +167,17 @@ func IsReset(err error) bool {
 
 // IsTimeout reports whether err is the peer's own deadline.
 func IsTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// Rejected connects to addr and expects to be reset before a byte comes. The
+// reset may be as fast as to meet connect(2) itself.
+func Rejected(addr netip.AddrPort, s Socket) error {
+	p, err := Connect(addr, s)
+	if err != nil {
+		if IsReset(err) {
+			return nil
+		}
+		return err
+	}
+	defer p.Close()
+	return p.Run(ReadToReset(0))
+}

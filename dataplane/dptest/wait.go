@@ -73,3 +73,6 @@ func (e *Event) Wait() bool {
 		return false
 	}
 }
+
+// Done is closed when the event has happened, for use in a select.
+func (e *Event) Done() <-chan struct{} { return e.done }

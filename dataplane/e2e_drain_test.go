@@ -1,0 +1,144 @@
+package dataplane_test
+
+import (
+	"testing"
+	"time"
+
+	"dill/dataplane"
+	. "dill/dataplane/dptest"
+	"dill/dataplane/route"
+)
+
+const drainTime = 400 * time.Millisecond
+
+// pingPong moves bytes both ways through a session that is supposed to live.
+func pingPong(t *testing.T, client, server *Peer) {
+	t.Helper()
+	for range 3 {
+		client.Must(t, Write(100))
+		server.Must(t, Read(100), Write(100))
+		client.Must(t, Read(100))
+	}
+}
+
+// TestRemovedListenerDrains: its sessions go on for drain_timeout and are then
+// reset, on both sides.
+func TestRemovedListenerDrains(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{DrainTimeout: drainTime}})
+	client, server := r.open(t)
+	drained := since("drain_reset")
+	begun := time.Now()
+	r.publish(t)
+	Eventually(t, "the listener is closed", func() bool { return !Listening(t, r.front) })
+	for time.Since(begun) < drainTime/2 {
+		pingPong(t, client, server)
+	}
+	client.Must(t, ReadToReset(client.Got()))
+	took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
+	server.Must(t, ReadToReset(server.Got()))
+	if drained() != 1 {
+		t.Errorf("drain_reset counted %d, want 1", drained())
+	}
+}
+
+// TestReturningListenerCancelsDrain: one that is back before the time is out
+// keeps its sessions.
+func TestReturningListenerCancelsDrain(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{DrainTimeout: drainTime}})
+	client, server := r.open(t)
+	r.publish(t)
+	Eventually(t, "the listener is closed", func() bool { return !Listening(t, r.front) })
+	r.publish(t, r.listener())
+	drained := since("drain_reset")
+	Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
+	pingPong(t, client, server)
+	r.play(t, []Op{Write(10), ReadToEOF(0), Close()}, []Op{Read(10), Close()})
+}
+
+// TestRemovedTwiceDrainsFromTheLastTime: a listener that returned and left
+// again has its whole drain time anew.
+func TestRemovedTwiceDrainsFromTheLastTime(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{DrainTimeout: drainTime}})
+	client, server := r.open(t)
+	r.publish(t)
+	Eventually(t, "the listener is closed", func() bool { return !Listening(t, r.front) })
+	r.publish(t, r.listener())
+	drained := since("drain_reset")
+	Steady(t, drainTime/2, "the session lives", func() bool { return drained() == 0 })
+	begun := time.Now()
+	r.publish(t)
+	client.Must(t, ReadToReset(0))
+	took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
+	server.Must(t, ReadToReset(0))
+}
+
+// TestDrainedSessionMayFinish: one that ends by itself during the drain ends
+// cleanly.
+func TestDrainedSessionMayFinish(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{DrainTimeout: 10 * time.Second}})
+	client, server := r.open(t)
+	r.publish(t)
+	Eventually(t, "the listener is closed", func() bool { return !Listening(t, r.front) })
+	const n = 3 << 20
+	Play(t,
+		Role{Name: "client", Peer: client, Ops: []Op{Write(n), HalfClose(), ReadToEOF(n), Close()}},
+		Role{Name: "server", Peer: server, Ops: []Op{ReadToEOF(n), Write(n), Close()}})
+}
+
+// TestRemovedBackend: a backend that leaves while its listener stays gets no
+// new connections; its sessions go on, unless the listener has a limit.
+func TestRemovedBackend(t *testing.T) {
+	// gone is the rig's listener without the backend that has the session.
+	gone := func(r *rig) *route.Listener {
+		ln := r.listener()
+		ln.Backends = ln.Backends[:0]
+		return ln
+	}
+	withLimit := func(ln *route.Listener) { ln.DrainTimeout = drainTime }
+
+	t.Run("without limit", func(t *testing.T) {
+		r := start(t, setup{cfg: dataplane.Config{DrainTimeout: 50 * time.Millisecond}})
+		client, server := r.open(t)
+		r.publish(t, gone(r))
+		drained := since("drain_reset")
+		r.rejected(t)
+		Steady(t, 300*time.Millisecond, "the session lives", func() bool { return drained() == 0 })
+		pingPong(t, client, server)
+	})
+	t.Run("with limit", func(t *testing.T) {
+		r := start(t, setup{listener: withLimit})
+		client, server := r.open(t)
+		begun := time.Now()
+		r.publish(t, gone(r))
+		pingPong(t, client, server)
+		client.Must(t, ReadToReset(client.Got()))
+		took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
+		server.Must(t, ReadToReset(server.Got()))
+	})
+	t.Run("returns in time", func(t *testing.T) {
+		r := start(t, setup{listener: withLimit})
+		client, server := r.open(t)
+		r.publish(t, gone(r))
+		r.publish(t, r.listener())
+		drained := since("drain_reset")
+		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
+		pingPong(t, client, server)
+	})
+	t.Run("another one leaves", func(t *testing.T) {
+		other := FreeAddr(t)
+		ListenOn(t, other, Socket{}, Hold)
+		withOther := func(ln *route.Listener) {
+			withLimit(ln)
+			ln.Backends = append(ln.Backends, &route.Backend{Addr: other, Weight: 1})
+		}
+		r := start(t, setup{listener: withLimit})
+		client, server := r.open(t)
+		r.setup.listener = withOther
+		r.publish(t, r.listener())
+		r.setup.listener = withLimit
+		r.publish(t, r.listener())
+		drained := since("drain_reset")
+		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
+		pingPong(t, client, server)
+	})
+}

@@ -1,0 +1,254 @@
+package dataplane_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"dill/dataplane/dptest"
+)
+
+// loadTask is what a test asks of the "load" process, which plays clients and
+// backends outside of the process whose memory is measured.
+type loadTask struct {
+	Do   string // "listen", "echo", "stall", "drop", "messages", "connections"
+	Addr netip.AddrPort
+	N    int // connections or messages
+	Size int // bytes of a message
+}
+
+// loadDone answers each task.
+type loadDone struct {
+	Bytes int64  // moved in all
+	Error string // empty = done
+}
+
+// load is the state of a "load" process.
+type load struct {
+	mu    sync.Mutex
+	conns []*dptest.Peer
+	fds   []int
+}
+
+func playLoad(parent *dptest.Parent) {
+	var l load
+	var task loadTask
+	for parent.Hear(&task) {
+		var done loadDone
+		var err error
+		switch task.Do {
+		case "listen":
+			err = l.listen(task.Addr)
+		case "stall":
+			done.Bytes, err = l.stall(task.Addr, task.N)
+		case "drop":
+			l.drop()
+		case "echo":
+			err = echoOn(task.Addr)
+		case "messages":
+			err = exchange(task.Addr, 16, task.N/16, task.Size)
+		case "connections":
+			err = connections(task.Addr, 16, task.N/16, task.Size)
+		default:
+			err = fmt.Errorf("unknown task %q", task.Do)
+		}
+		if err != nil {
+			done.Error = err.Error()
+		}
+		parent.Tell(done)
+		task = loadTask{}
+	}
+}
+
+// listen starts a server with small windows that accepts and never reads.
+func (l *load) listen(addr netip.AddrPort) error {
+	ln, err := listenSmall(addr)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			fd, _, err := syscall.Accept4(ln, syscall.SOCK_CLOEXEC)
+			if err != nil {
+				return
+			}
+			l.mu.Lock()
+			l.fds = append(l.fds, fd)
+			l.mu.Unlock()
+		}
+	}()
+	return nil
+}
+
+func listenSmall(addr netip.AddrPort) (int, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	return fd, errors.Join(
+		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1),
+		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10),
+		syscall.Bind(fd, &syscall.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}),
+		syscall.Listen(fd, 4096))
+}
+
+// stall opens n connections, writes into each until nothing goes any more, and
+// returns how many bytes that took. A round over all connections without a
+// byte ends it: then none of them moves.
+func (l *load) stall(addr netip.AddrPort, n int) (int64, error) {
+	const most = 64 << 20 // for one connection
+	zeros := make([]byte, 64<<10)
+	for range n {
+		p, err := dptest.Connect(addr, dptest.Socket{SndBuf: 16 << 10})
+		if err != nil {
+			return 0, err
+		}
+		l.conns = append(l.conns, p)
+	}
+	total := int64(0)
+	for round := int64(1); round > 0; {
+		moved, err := together(n, func(i int) (int64, error) {
+			c := l.conns[i].Conn()
+			if err := c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+				return 0, err
+			}
+			var sent int64
+			for sent < most {
+				m, err := c.Write(zeros)
+				sent += int64(m)
+				if dptest.IsTimeout(err) {
+					return sent, nil
+				}
+				if err != nil {
+					return sent, err
+				}
+			}
+			return sent, fmt.Errorf("connection %d: nothing held it up", i)
+		})
+		if err != nil {
+			return total, err
+		}
+		round = moved
+		total += moved
+	}
+	return total, nil
+}
+
+// drop resets everything.
+func (l *load) drop() {
+	for _, p := range l.conns {
+		_ = p.Reset()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fd := range l.fds {
+		_ = syscall.Close(fd)
+	}
+	l.conns, l.fds = nil, nil
+}
+
+// echoOn starts a server that sends everything back.
+func echoOn(addr netip.AddrPort) error {
+	ln, err := listenSmall(addr)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			fd, _, err := syscall.Accept4(ln, syscall.SOCK_CLOEXEC)
+			if err != nil {
+				return
+			}
+			go func() {
+				defer syscall.Close(fd)
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := syscall.Read(fd, buf)
+					if n <= 0 || err != nil {
+						return
+					}
+					if _, err := syscall.Write(fd, buf[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return nil
+}
+
+// exchange sends n messages over each of width connections, and waits for the
+// answer to each.
+func exchange(addr netip.AddrPort, width, n, size int) error {
+	_, err := together(width, func(int) (int64, error) {
+		p, err := dptest.Connect(addr, dptest.Socket{})
+		if err != nil {
+			return 0, err
+		}
+		defer p.Close()
+		buf := make([]byte, size)
+		for range n {
+			if err := roundTrip(p, buf); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	})
+	return err
+}
+
+// connections opens n connections on each of width workers, one after the
+// other, with one message and its answer on each.
+func connections(addr netip.AddrPort, width, n, size int) error {
+	_, err := together(width, func(int) (int64, error) {
+		buf := make([]byte, size)
+		for range n {
+			p, err := dptest.Connect(addr, dptest.Socket{})
+			if err != nil {
+				return 0, err
+			}
+			err = roundTrip(p, buf)
+			p.Close()
+			if err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	})
+	return err
+}
+
+func roundTrip(p *dptest.Peer, buf []byte) error {
+	p.Extend(dptest.Patience)
+	if _, err := p.Conn().Write(buf); err != nil {
+		return err
+	}
+	for got := 0; got < len(buf); {
+		n, err := p.Conn().Read(buf[got:])
+		if err != nil {
+			return err
+		}
+		got += n
+	}
+	return nil
+}
+
+// together runs f(0) to f(width-1) at once and returns the sum of what they
+// return.
+func together(width int, f func(int) (int64, error)) (int64, error) {
+	errs := make([]error, width)
+	sums := make([]int64, width)
+	var wg sync.WaitGroup
+	for i := range width {
+		wg.Go(func() { sums[i], errs[i] = f(i) })
+	}
+	wg.Wait()
+	var total int64
+	for _, n := range sums {
+		total += n
+	}
+	return total, errors.Join(errs...)
+}

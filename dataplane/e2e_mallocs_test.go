@@ -1,0 +1,63 @@
+//go:build !race
+
+package dataplane_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"dill/dataplane"
+	. "dill/dataplane/dptest"
+)
+
+// TestMallocs: fewer than 100 heap objects over 100,000 relayed messages, and
+// over 20,000 connections that are accepted, relayed and closed. The peers are
+// in another process: what is counted is the engine's, and the few that this
+// test makes by waiting.
+func TestMallocs(t *testing.T) {
+	const most = 100
+	tests := []struct {
+		name string
+		warm loadTask
+		task loadTask
+	}{
+		{"messages",
+			loadTask{Do: "messages", N: 10_000, Size: 100},
+			loadTask{Do: "messages", N: 100_000, Size: 100}},
+		{"spliced messages",
+			loadTask{Do: "messages", N: 1000, Size: 256 << 10},
+			loadTask{Do: "messages", N: 4000, Size: 256 << 10}},
+		{"connections",
+			loadTask{Do: "connections", N: 2000, Size: 100},
+			loadTask{Do: "connections", N: 20_000, Size: 100}},
+	}
+	backend := FreeAddr(t)
+	r := start(t, setup{backends: -1, dead: []netip.AddrPort{backend}})
+	load := Spawn(t, "load") // after the rig, so that it ends first
+	run := func(t *testing.T, task loadTask) {
+		task.Addr = r.front
+		load.Tell(t, task)
+		var done loadDone
+		load.Hear(t, &done)
+		if done.Error != "" {
+			t.Fatal(done.Error)
+		}
+	}
+	load.Tell(t, loadTask{Do: "echo", Addr: backend})
+	var done loadDone
+	load.Hear(t, &done)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			run(t, test.warm)
+			before := dataplane.Stats()
+			run(t, test.task)
+			after := dataplane.Stats()
+			n := after.Mallocs - before.Mallocs
+			t.Logf("%d mallocs, %d collections, %d bytes spliced", n, after.GCCycles-before.GCCycles,
+				after.Get("spliced_bytes")-before.Get("spliced_bytes"))
+			if n >= most {
+				t.Errorf("%d mallocs over %d %s, want fewer than %d", n, test.task.N, test.name, most)
+			}
+		})
+	}
+}
