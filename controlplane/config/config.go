@@ -32,7 +32,7 @@ type Listeners struct {
 	Allowed      map[string]netip.Addr // label in lower case → address to listen on; read only
 	PortMin      int                   // inclusive
 	PortMax      int                   // inclusive, ≥ PortMin
-	DrainTimeout time.Duration         // sessions of a closed listener; 0 = reset at once
+	DrainTimeout time.Duration         // sessions of a closed listener; 0 = for ever
 	Linger       time.Duration         // a listener whose instances are all critical; 0 = none
 	RemovalShare float64               // 0..1: dropping more of the listeners than this is held back; 1 = never
 }

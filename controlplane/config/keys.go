@@ -57,7 +57,7 @@ var keys = []Key{
 		Doc:   "highest port a service may ask for",
 		field: func(c *Config) value { return integer(&c.Listeners.PortMax, 1, portMost) }},
 	{Name: "listeners.drain_timeout", Default: "30s",
-		Doc:   "how long the connections of a closed port may go on before they are reset",
+		Doc:   "how long the connections of a closed port may go on before they are reset; 0 is for ever",
 		field: func(c *Config) value { return duration(&c.Listeners.DrainTimeout, anyTime) }},
 	{Name: "listeners.linger", Default: "30s",
 		Doc:   "how long a port stays open, trying the instances that passed last, when every instance is critical",
@@ -66,7 +66,7 @@ var keys = []Key{
 		Doc:   "a table that drops more than this share of the ports at once, when there are at least 4, is held until it is confirmed; 1 never holds",
 		field: func(c *Config) value { return share(&c.Listeners.RemovalShare) }},
 
-	{Name: "peek.listener", Default: "",
+	{Name: "peek.listener", Default: "", Restart: true,
 		Doc:   "address that tells the routing table to whoever connects; empty is off",
 		field: func(c *Config) value { return listenAddress(&c.Peek.Listener) }},
 
@@ -221,7 +221,7 @@ var keys = []Key{
 	{Name: "log.level", Default: "info",
 		Doc:   "least severe messages to log",
 		field: func(c *Config) value { return level(&c.Log.Level) }},
-	{Name: "log.format", Default: "text",
+	{Name: "log.format", Default: "text", Restart: true,
 		Doc:   "form of the log on stderr",
 		field: func(c *Config) value { return choice(&c.Log.Format, "text", "json") }},
 }
