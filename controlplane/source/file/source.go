@@ -2,10 +2,8 @@ package file
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"time"
 
 	"dill/controlplane/source"
@@ -17,9 +15,6 @@ const (
 
 	// pollEvery is the pace of the looks that back the notifications up.
 	pollEvery = 2 * time.Second
-
-	// remindEvery is how often a file that stays unusable is mentioned.
-	remindEvery = 10 * time.Minute
 )
 
 // Source watches one routing file.
@@ -32,11 +27,8 @@ type Source struct {
 	log    *slog.Logger
 
 	// Owned by the goroutine of Run.
-	last     stamp // of the newest read, good or bad
-	content  [sha256.Size]byte
-	snapshot source.Snapshot // as sent, or to be sent first
-	current  time.Time       // when the file last held what snapshot says
-	reminded time.Time
+	last stamp // of the newest read, good or bad
+	keep *routing.Keeper
 }
 
 // New returns a source for the routing file at path, whose extension says its
@@ -47,14 +39,15 @@ func New(path string, watch bool, log *slog.Logger) (*Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("routing file %q: unknown format; want a name that ends in %s", path, routing.Extensions)
 	}
+	log = log.With("source", name)
 	return &Source{
-		path:     path,
-		format:   format,
-		watch:    watch,
-		notify:   watch,
-		every:    pollEvery,
-		log:      log.With("source", name, "path", path),
-		snapshot: source.Snapshot{Source: name},
+		path:   path,
+		format: format,
+		watch:  watch,
+		notify: watch,
+		every:  pollEvery,
+		log:    log,
+		keep:   routing.NewKeeper(name, "routing file "+path, log.With("path", path)),
 	}, nil
 }
 
@@ -77,7 +70,7 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 	if !s.read(sink, changes.patience()) {
 		changes.more(pauseWritten)
 	}
-	for s.watch || !s.snapshot.Synced {
+	for s.watch || !s.keep.Synced() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -90,10 +83,13 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 			changes.more(pauseWritten)
 		case <-poll.C:
 			w.aim()
-			if !changes.active() && s.changed() {
+			switch {
+			case changes.active():
+			case s.changed():
 				changes.more(pauseWritten)
+			default:
+				s.keep.Again()
 			}
-			s.remind()
 		case <-changes.over():
 			if s.changed() && !s.read(sink, changes.patience()) {
 				changes.more(pauseWritten)
@@ -110,15 +106,7 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 }
 
 // changed looks whether the file may be another one than was read.
-func (s *Source) changed() bool {
-	if !look(s.path).same(s.last) {
-		return true
-	}
-	if s.snapshot.Err == nil {
-		s.current = time.Now()
-	}
-	return false
-}
+func (s *Source) changed() bool { return !look(s.path).same(s.last) }
 
 // read takes the file's content over, or says why it cannot. With patience it
 // leaves a file alone that seems to be in the middle of being written, and
@@ -127,71 +115,19 @@ func (s *Source) read(sink source.Sink, patience bool) (done bool) {
 	data, seen, err := load(s.path)
 	if err != nil {
 		s.last = stamp{} // a permission may change without a trace in the stamp
-		s.bad(err, sink)
+		s.keep.Fail(err, sink)
 		return true
 	}
 	if patience && !look(s.path).sameFile(seen) {
 		return false
 	}
-	sum := sha256.Sum256(data)
-	if s.snapshot.Synced && sum == s.content {
-		s.last = seen
-		s.good(s.snapshot.Services, sink)
-		return true
-	}
-	doc, err := routing.Decode(s.format, data)
+	err = s.keep.Take(s.format, data, false, sink)
 	if err != nil && patience && seen.at.Sub(seen.info.ModTime()) < pauseWritten {
 		return false
 	}
 	s.last = seen
 	if err != nil {
-		s.bad(err, sink)
-		return true
+		s.keep.Fail(err, sink)
 	}
-	s.content = sum
-	routing.LogProblems(s.log, doc.Problems)
-	s.good(doc.Services, sink)
 	return true
-}
-
-// good records that the file holds services, and tells the sink if that is
-// news.
-func (s *Source) good(services []source.Service, sink source.Sink) {
-	s.current = time.Now()
-	first, recovered := !s.snapshot.Synced, s.snapshot.Err != nil
-	if !first && !recovered && reflect.DeepEqual(services, s.snapshot.Services) {
-		return
-	}
-	s.snapshot = source.Snapshot{Source: name, Services: services, Synced: true}
-	s.log.Info("routing file read", "services", len(services), "recovered", recovered)
-	sink(s.snapshot)
-}
-
-// bad records that the file cannot be used and why. The services stay.
-func (s *Source) bad(err error, sink source.Sink) {
-	err = fmt.Errorf("routing file %s: %w", s.path, err)
-	if s.snapshot.Err != nil && s.snapshot.Err.Error() == err.Error() {
-		return
-	}
-	if s.snapshot.Err == nil {
-		s.snapshot.StaleSince = s.current
-	}
-	s.snapshot.Err = err
-	s.warn()
-	sink(s.snapshot)
-}
-
-func (s *Source) remind() {
-	if s.snapshot.Err != nil && time.Since(s.reminded) >= remindEvery {
-		s.warn()
-	}
-}
-
-func (s *Source) warn() {
-	s.reminded = time.Now()
-	if s.snapshot.Synced {
-		s.log.Warn("routing file unusable, keeping the last good one", "err", s.snapshot.Err, "since", s.snapshot.StaleSince)
-	} else {
-		s.log.Warn("routing file unusable, waiting for a good one", "err", s.snapshot.Err)
-	}
 }

@@ -452,7 +452,7 @@ func TestUnusableFileIsMentionedSeldom(t *testing.T) {
 	path := routes(t)
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, path, true, func(s *Source) { s.notify = false })
-		<-time.After(2*remindEvery + time.Minute)
+		<-time.After(21 * time.Minute)
 		synctest.Wait()
 		if n := strings.Count(f.log.String(), "waiting for a good one"); n != 3 {
 			t.Errorf("mentioned %d times in 21 minutes, want 3:\n%s", n, f.log)

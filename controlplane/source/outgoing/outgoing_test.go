@@ -1,7 +1,14 @@
 package outgoing
 
 import (
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,4 +34,40 @@ func TestSourcePortCanBeListenedOn(t *testing.T) {
 		t.Fatalf("the source port of a connection cannot be listened on: %v", err)
 	}
 	claimed.Close()
+}
+
+func TestDescribe(t *testing.T) {
+	_, _, portErr := net.SplitHostPort("x")
+	local := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 45678}
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"plain":   {portErr, "address x: missing port in address"},
+		"refused": {&url.Error{Op: "Get", URL: "http://u:secret@h/", Err: &net.OpError{Op: "dial", Net: "tcp", Addr: local, Err: syscall.ECONNREFUSED}}, "dial: connection refused"},
+		"reset":   {&net.OpError{Op: "read", Net: "tcp", Source: local, Addr: local, Err: syscall.ECONNRESET}, "read: connection reset by peer"},
+		"no such host": {&url.Error{Err: &net.OpError{Op: "dial", Err: &net.DNSError{Name: "h", Err: "no such host", IsNotFound: true}}},
+			"look up h: no such host"},
+		"silent name server": {&net.DNSError{Name: "h", Err: "read udp 127.0.0.1:45678: i/o timeout", IsTimeout: true}, "look up h: timed out"},
+		"bad name server":    {&net.DNSError{Name: "h", Err: "read udp 127.0.0.1:45678: refused"}, "look up h: no usable answer"},
+		"expired":            {fmt.Errorf("tls: %w", x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}), "the server's certificate has expired or is not yet valid"},
+	} {
+		if got := Describe(tt.err).Error(); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestDescribeKeepsTheCause(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := gone.Addr().String()
+	gone.Close()
+	_, err = http.Get("http://user:secret@" + addr)
+	err = Describe(err)
+	if !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), addr) {
+		t.Errorf("described as %v", err)
+	}
 }

@@ -187,7 +187,7 @@ func (it item) backend(i int, v any, base []string, opts map[string]string) {
 		addr = field
 	}
 	it.add(it.name, source.Instance{
-		ID:          it.name + "/" + addr,
+		ID:          it.name + "/" + masked(addr),
 		Host:        host,
 		Port:        port,
 		Tags:        tags,

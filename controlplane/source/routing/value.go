@@ -3,6 +3,7 @@ package routing
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 )
 
 // text returns a scalar as one would write it in a tag, false for anything
@@ -74,11 +75,21 @@ func missing(fields map[string]any, field string) string {
 	return kindOf(v)
 }
 
-// quoted makes foreign text fit for one line of a message.
+// quoted makes foreign text fit for one line of a message. What looks like the
+// credentials of a URL is masked: a proxy may have been written into any field.
 func quoted(s string) string {
 	const most = 64
+	s = masked(s)
 	if len(s) > most {
 		return strconv.Quote(s[:most]) + "…"
 	}
 	return strconv.Quote(s)
+}
+
+// masked hides everything before the last @.
+func masked(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "***" + s[i:]
+	}
+	return s
 }
