@@ -21,8 +21,8 @@
 //
 //	Poller.Polling ─► work: ┌► epoll_wait (raw, at most 1 ms, holds the P)
 //	   ▲                    │  events ► ready list ► timers    (a batch)
-//	   │                    └─ until silent, or 1 ms of clock is over
-//	   └── posted tasks, Gosched, block ◄──────┘
+//	   │                    └─ until silent or a task waits; Gosched every 1 ms
+//	   └── posted tasks, block ◄───────────────┘
 //
 // The raw wait is what makes it fast: between two messages of a stream, to
 // park in a blocking system call costs two trips through the scheduler. It is

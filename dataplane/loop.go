@@ -24,8 +24,8 @@ const (
 	// and costs two scheduler trips, too much between two messages of a stream.
 	napTime = 1 // ms
 
-	// turnTime is how long a loop may keep from the Poller, which runs the
-	// tasks that other goroutines post, and from the Go scheduler.
+	// turnTime is how long a loop may keep from the Go scheduler, and from the
+	// Poller if that has a task for it.
 	turnTime = time.Millisecond
 )
 
@@ -74,6 +74,8 @@ type loop struct {
 	dials     *dialing // free list
 	stopping  bool
 	onEvent   func(*session) // nil except in tests that inject faults
+
+	tasks atomic.Int32 // posted and not yet run
 
 	// Read by the watchdog.
 	busySince atomic.Int64 // ns on that clock when the present batch began; 0 = parked
@@ -156,7 +158,9 @@ func (l *loop) run() {
 // never blocks; f's error ends the loop if it is ErrEngineShutdown.
 func (l *loop) post(f func() error) {
 	asked := time.Now()
+	l.tasks.Add(1)
 	err := l.poller.Trigger(queue.HighPriority, func(any) error {
+		l.tasks.Add(-1)
 		l.stats.Tasks.Add(1)
 		raise(&l.stats.TaskDelayMaxUs, uint64(time.Since(asked).Microseconds()))
 		l.tick()
@@ -178,8 +182,8 @@ func raise(v *atomic.Uint64, n uint64) {
 	}
 }
 
-// work drains the inner set until it stays silent for napTime or the turn is
-// over, and leaves the loop so that the Poller may block.
+// work drains the inner set until it stays silent for napTime or a task waits
+// in the Poller, and leaves the loop so that the Poller may block.
 func (l *loop) work() {
 	l.tick()
 	start := l.nowNs
@@ -200,12 +204,16 @@ func (l *loop) work() {
 		for !l.batch() {
 		}
 		l.reap()
-		if idle || time.Duration(l.nowNs-start) > turnTime {
+		if !idle && time.Duration(l.nowNs-start) <= turnTime {
+			continue
+		}
+		l.busySince.Store(0)
+		runtime.Gosched()
+		if idle || l.tasks.Load() > 0 {
 			l.rearm()
-			l.busySince.Store(0)
-			runtime.Gosched()
 			return
 		}
+		start = l.nowNs
 	}
 }
 
