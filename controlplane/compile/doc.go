@@ -1,0 +1,52 @@
+// Package compile turns what the sources report into the listeners that are to
+// be served, and into the reasons why the rest is not. It is pure: the same
+// input gives the same result in whatever order it comes, nothing is looked
+// up, waited for or remembered.
+//
+// # Tags
+//
+// An instance takes part if it has the tag "dill". Everything else is a
+// dill.<key>=<value> tag, the key in lower case:
+//
+//	dill.listener=<label>:<port>   a port to serve; any number of these.
+//	                               Labels compare case-insensitively.
+//
+//	                               for the instance itself:
+//	dill.weight=<1..65535>         default: the source's weight, else 1
+//	dill.connect_timeout=<1ms..5m>
+//	dill.proxy_protocol=v1|v2      sent to the instance            (closed)
+//	dill.proxy=socks5://[user:password@]host:port                  (closed)
+//
+//	                               for the listener:
+//	dill.strategy=round_robin|least_conn|random|source_hash
+//	dill.max_connections=<0..>     0 = no limit of its own
+//	dill.idle_timeout=<1ms..720h>  or off
+//	dill.drain=<1ms..24h>          or off: sessions of an instance that left
+//	                               run on, as they do by default
+//	dill.allow=<cidr>[,<cidr>…]    clients that are admitted       (closed)
+//
+// # Mistakes
+//
+// A bad dill.listener costs that claim alone. A bad value of an option marked
+// closed costs the instance: whoever asked for protection must not be served
+// without it. Any other bad option falls to its default. A tag that is given
+// twice with different values is bad. Unknown dill.* tags do nothing. All of it
+// is reported as a Refusal, in text that is safe to print: escaped, one line,
+// shortened, and without any part of a proxy's credentials.
+//
+// # Instances that disagree
+//
+// Every rolling change of a service's tags passes through this. An instance
+// stands behind exactly the listeners it claims. Options of the listener come
+// from the instance with the highest CreateIndex among those that claim it;
+// dill.allow is the intersection of all of them, critical ones included.
+//
+// # Ownership
+//
+// A port belongs to one service. The incumbent keeps it while any registered
+// instance of it claims it; without one, source order file, consul, nomad,
+// http, then the lowest CreateIndex, then the name decides. Addresses that
+// overlap are one port for this: 0.0.0.0 overlaps every IPv4 address, [::]
+// every IPv6 address (listeners on it are IPv6 only). A service that claims
+// both 0.0.0.0 and 127.0.0.1 has the former.
+package compile

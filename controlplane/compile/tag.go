@@ -1,0 +1,143 @@
+package compile
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Tags and the keys that dill knows.
+const (
+	tagDill   = "dill"
+	tagPrefix = "dill."
+
+	keyListener       = "dill.listener"
+	keyStrategy       = "dill.strategy"
+	keyWeight         = "dill.weight"
+	keyConnectTimeout = "dill.connect_timeout"
+	keyIdleTimeout    = "dill.idle_timeout"
+	keyMaxConnections = "dill.max_connections"
+	keyAllow          = "dill.allow"
+	keyProxyProtocol  = "dill.proxy_protocol"
+	keyDrain          = "dill.drain"
+	keyProxy          = "dill.proxy"
+)
+
+const (
+	maxTag  = 2048 // bytes of a tag
+	maxTags = 128  // dill.* tags of an instance
+)
+
+// fault is what is wrong with one tag.
+type fault struct {
+	claim  string // the tag, safe to print
+	reason string // safe to print
+}
+
+// spec is what the tags of one instance ask for. Instances with the same tags
+// share one; it is never changed after parseTags.
+type spec struct {
+	enabled bool     // has the tag "dill"
+	refused bool     // a closed option is bad: none of the claims is served
+	claims  []string // values of dill.listener, sorted, unique
+	faults  []fault  // sorted, unique
+
+	instanceOptions
+	listenerOptions
+	allow []netip.Prefix // normalised, see normalise; nil = everybody
+}
+
+// given is what the tags say about one option.
+type given struct {
+	value   string
+	present bool
+	spoilt  bool // a tag could not be read, or two differ
+}
+
+// parseTags reads the tags of one instance. Their order does not matter. It
+// never fails: what is wrong is in the faults.
+func parseTags(tags []string) *spec {
+	s := &spec{enabled: slices.Contains(tags, tagDill)}
+	if n := countFunc(tags, isDillTag); n > maxTags {
+		s.refused = true
+		s.bad(tagPrefix+"*", reason("%d tags, at most %d are read; the instance is not served", n, maxTags))
+		return s
+	}
+	var values [len(options)]given
+	for _, tag := range tags {
+		if !isDillTag(tag) {
+			continue
+		}
+		key, value, found := strings.Cut(tag, "=")
+		i := slices.IndexFunc(options[:], func(o option) bool { return o.key == key })
+		var why string
+		switch {
+		case len(tag) > maxTag:
+			why = reason("the tag is %d bytes long, at most %d are read", len(tag), maxTag)
+		case !printable(tag):
+			why = "the tag has characters that do not print"
+		case i < 0 && key != keyListener:
+			why = "unknown tag"
+		case !found:
+			why = "the tag has no value; want " + key + "=…"
+		}
+		switch {
+		case i < 0 && why != "":
+			s.bad(tag, why)
+		case i < 0:
+			s.claims = append(s.claims, value)
+		case why != "":
+			values[i].spoilt = true
+			s.spoil(&options[i], tag, why)
+		case values[i].present && values[i].value != value:
+			values[i].spoilt = true
+			s.spoil(&options[i], key+"=", "given more than once with different values")
+		default:
+			values[i].present, values[i].value = true, value
+		}
+	}
+	slices.Sort(s.claims)
+	s.claims = slices.Compact(s.claims)
+	for i := range options {
+		o, v := &options[i], values[i]
+		if !v.present || v.spoilt {
+			continue
+		}
+		if want := o.set(s, v.value); want != "" {
+			s.spoil(o, o.key+"="+v.value, "want "+want)
+		}
+	}
+	slices.SortFunc(s.faults, func(a, b fault) int {
+		return cmp.Or(strings.Compare(a.claim, b.claim), strings.Compare(a.reason, b.reason))
+	})
+	s.faults = slices.Compact(s.faults)
+	return s
+}
+
+// bad reports a tag that has no effect.
+func (s *spec) bad(tag, why string) {
+	s.faults = append(s.faults, fault{showTag(tag), reason("%s", why)})
+}
+
+// spoil reports a bad tag of an option, and what follows from it.
+func (s *spec) spoil(o *option, tag, why string) {
+	if o.closed {
+		s.refused = true
+		s.bad(tag, why+"; the instance is not served without it")
+	} else {
+		s.bad(tag, why+"; the default holds")
+	}
+}
+
+func isDillTag(tag string) bool { return strings.HasPrefix(tag, tagPrefix) }
+
+func countFunc(tags []string, f func(string) bool) int {
+	n := 0
+	for _, tag := range tags {
+		if f(tag) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,153 @@
+package compile
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"dill/controlplane/source"
+)
+
+// at moves an instance.
+func at(i source.Instance, host string, port int) source.Instance {
+	i.Host, i.Port = host, port
+	return i
+}
+
+func TestBackendAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		host   string
+		port   int
+		want   []string
+		reason string
+	}{
+		{"10.0.0.1", 80, []string{"10.0.0.1:80"}, ""},
+		{"::ffff:10.0.0.1", 80, []string{"10.0.0.1:80"}, ""},
+		{"2001:db8::2", 65535, []string{"[2001:db8::2]:65535"}, ""},
+		{"web.test", 80, []string{"10.9.0.1:80", "10.9.0.2:80"}, ""},
+		{"slow.test", 80, nil, "host slow.test: being looked up"},
+		{"", 80, nil, "no address"},
+		{"10.0.0.1", 0, nil, "port 0; want 1 to 65535"},
+		{"10.0.0.1", 65536, nil, "port 65536"},
+		{"10.0.0.1", -1, nil, "port -1"},
+		{"fe80::1%eth0", 80, nil, "zone"},
+		{"224.0.0.1", 80, nil, "multicast"},
+	} {
+		r := compileAll(consul(svc("web", 1, at(inst(1, claim5000), tt.host, tt.port))))
+		var got []string
+		for _, b := range only(t, r).Backends {
+			got = append(got, b.Addr.String())
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s port %d: %q, want %q", tt.host, tt.port, got, tt.want)
+		}
+		if tt.reason == "" {
+			wantRefused(t, r)
+		} else {
+			wantRefused(t, r, "consul/web i1|"+claim5000+"|"+tt.reason)
+		}
+	}
+}
+
+func TestNamesWithoutAResolver(t *testing.T) {
+	r := Compile(config(), Input{Snapshots: []source.Snapshot{consul(svc("web", 1, at(inst(1, claim5000), "web.test", 80)))}})
+	wantServed(t, r, "127.0.0.1:5000 consul/web")
+	wantRefused(t, r, "consul/web i1|"+claim5000+"|web.test is no IP address")
+
+	none := func(string) ([]netip.Addr, error) { return nil, nil }
+	r = Compile(config(), Input{Hosts: none, Snapshots: []source.Snapshot{consul(svc("web", 1, at(inst(1, claim5000), "web.test", 80)))}})
+	wantRefused(t, r, "consul/web i1|"+claim5000+"|host web.test has no address")
+}
+
+// TestProxyWithoutAnAddressIsNotBypassed: dill must not connect directly.
+func TestProxyWithoutAnAddressIsNotBypassed(t *testing.T) {
+	r := compileAll(consul(svc("web", 1, inst(1, claim5000, "dill.proxy=socks5://u:p@slow.test:1080"))))
+	wantServed(t, r, "127.0.0.1:5000 consul/web")
+	wantRefused(t, r, "consul/web i1|"+claim5000+"|not served: proxy: host slow.test: being looked up")
+}
+
+func TestHealth(t *testing.T) {
+	all := consul(svc("web", 1, inst(1, claim5000), health(inst(2, claim5000), source.Warning),
+		health(inst(3, claim5000), source.Critical), health(inst(4, claim5000), source.Maintenance)))
+	wantServed(t, compileAll(all), "127.0.0.1:5000 consul/web i1")
+	opt := config()
+	opt.AllowWarning = true
+	wantServed(t, Compile(opt, Input{Snapshots: []source.Snapshot{all}}), "127.0.0.1:5000 consul/web i1,i2")
+
+	r := compileAll(consul(svc("web", 1, health(inst(3, claim5000), source.Critical))))
+	wantServed(t, r, "127.0.0.1:5000 consul/web")
+	wantRefused(t, r)
+}
+
+func TestBackendsWithOneAddress(t *testing.T) {
+	r := compileAll(consul(svc("web", 1,
+		at(inst(1, claim5000, "dill.weight=1"), "10.0.0.9", 80), at(inst(2, claim5000, "dill.weight=2"), "10.0.0.9", 80))))
+	wantServed(t, r, "127.0.0.1:5000 consul/web i2")
+	wantRefused(t, r, "consul/web i1|"+claim5000+"|same address as i2, which is registered later")
+	// The older one still serves when the newer does not.
+	r = compileAll(consul(svc("web", 1,
+		at(inst(1, claim5000), "10.0.0.9", 80), health(at(inst(2, claim5000), "10.0.0.9", 80), source.Critical))))
+	wantServed(t, r, "127.0.0.1:5000 consul/web i1")
+	wantRefused(t, r)
+}
+
+// TestLoops: a backend that is dill itself is refused, one that only has the
+// same port is not.
+func TestLoops(t *testing.T) {
+	for _, tt := range []struct {
+		claim, host string
+		port        int
+		loop        bool
+	}{
+		{"local:5000", "127.0.0.1", 5000, true},
+		{"local:5000", "::ffff:127.0.0.1", 5000, true},
+		{"local:5000", "0.0.0.0", 5000, true},
+		{"local:5000", "127.0.0.1", 5001, false},
+		{"local:5000", "127.0.0.2", 5000, false},
+		{"local:5000", "192.0.2.1", 5000, false},
+		{"local:5000", "::1", 5000, false},
+		{"any:5000", "127.0.0.1", 5000, true},
+		{"any:5000", "127.9.9.9", 5000, true},
+		{"any:5000", "0.0.0.0", 5000, true},
+		{"any:5000", "192.0.2.1", 5000, true},
+		{"any:5000", "192.0.2.2", 5000, false},
+		{"any:5000", "2001:db8::1", 5000, false},
+		{"any:5000", "::", 5000, false},
+		{"lan:5000", "192.0.2.1", 5000, true},
+		{"lan:5000", "0.0.0.0", 5000, false},
+		{"lan:5000", "127.0.0.1", 5000, false},
+		{"any6:5000", "::1", 5000, true},
+		{"any6:5000", "::", 5000, true},
+		{"any6:5000", "2001:db8::1", 5000, true},
+		{"any6:5000", "2001:db8::2", 5000, false},
+		{"any6:5000", "127.0.0.1", 5000, false},
+		{"any:6000", "127.0.0.1", 2323, true}, // Peek
+		{"any:6000", "0.0.0.0", 2323, true},
+		{"any:6000", "192.0.2.1", 2323, false},
+	} {
+		r := compileAll(consul(svc("web", 1, at(inst(1, "dill.listener="+tt.claim), tt.host, tt.port), at(inst(2, "dill.listener="+tt.claim), "10.0.0.2", 80))))
+		if n := len(only(t, r).Backends); (n == 1) != tt.loop {
+			t.Errorf("%s to %s port %d: %d backends", tt.claim, tt.host, tt.port, n)
+		}
+		if tt.loop {
+			wantRefused(t, r, "consul/web i1|dill.listener="+tt.claim+"|not served: connections would reach dill itself (")
+		}
+	}
+}
+
+func TestLoopsThroughOthers(t *testing.T) {
+	r := compileAll(consul(
+		svc("a", 1, at(inst(1, "dill.listener=local:5000"), "127.0.0.1", 5001)),
+		svc("b", 2, at(inst(1, "dill.listener=local:5001"), "127.0.0.1", 5000))))
+	wantServed(t, r, "127.0.0.1:5000 consul/a", "127.0.0.1:5001 consul/b")
+	// A port that b does not get is no listener of dill's.
+	r = compileAll(consul(
+		svc("a", 1, at(inst(1, "dill.listener=local:5000"), "127.0.0.1", 80)),
+		svc("b", 2, at(inst(1, "dill.listener=local:6000"), "127.0.0.1", 5001), at(inst(2, "dill.listener=any:80"), "10.0.0.1", 80))))
+	wantServed(t, r, "127.0.0.1:5000 consul/a i1", "127.0.0.1:6000 consul/b i1")
+	// What is behind a proxy is that proxy's business, the proxy is not.
+	r = compileAll(consul(svc("a", 1,
+		at(inst(1, claim5000, "dill.proxy=socks5://10.0.0.9:1080"), "127.0.0.1", 5000),
+		inst(2, claim5000, "dill.proxy=socks5://127.0.0.1:5000"))))
+	wantServed(t, r, "127.0.0.1:5000 consul/a i1")
+}
