@@ -8,6 +8,10 @@ import (
 	"dill/dataplane/route"
 )
 
+// dialPause is how long a dial waits for a descriptor: less than a listener
+// does, so that what comes free goes to clients that were accepted first.
+const dialPause = 10 // ms
+
 // dialing is what a session needs only until it has a backend. Loops reuse
 // them, so that an idle session does not carry one.
 type dialing struct {
@@ -50,6 +54,9 @@ func (l *loop) dialNext(s *session) {
 		s.backend = b
 		b.State.Acquire()
 		fd, e := sys.Dial(target(b), &l.sa)
+		if sys.Scarce(e) && l.spend() {
+			fd, e = sys.Dial(target(b), &l.sa)
+		}
 		if sys.Scarce(e) {
 			// Ours to wait out: no backend is to blame, and the next one would
 			// fail the same way.
@@ -58,7 +65,7 @@ func (l *loop) dialNext(s *session) {
 			d.tried.Reset()
 			l.stats.AcceptPaused.Add(1)
 			l.engine.report(acceptPaused{addr: s.ln.addr, cause: e})
-			l.wheel.arm(&s.timer, min(d.giveUpAt, l.now+acceptPause))
+			l.wheel.arm(&s.timer, min(d.giveUpAt, l.now+dialPause))
 			return
 		}
 		d.tries++

@@ -131,6 +131,10 @@ func (l *loop) listenerAt(k sys.Key) *listener {
 // accept takes a few connections off ln's queue.
 func (l *loop) accept(ln *listener) {
 	for range acceptBurst {
+		if e := l.refill(); e != 0 {
+			l.rest(ln, e)
+			return
+		}
 		fd, e := sys.Accept(ln.fd, &l.sa)
 		switch {
 		case e == 0:
@@ -142,13 +146,36 @@ func (l *loop) accept(ln *listener) {
 		default:
 			// Out of descriptors or memory, or something that would repeat at
 			// once on a level-triggered socket.
-			l.stats.AcceptPaused.Add(1)
-			l.engine.report(acceptPaused{addr: ln.addr, cause: e})
-			sys.EpollMod(l.set, ln.fd, 0, ln.key())
-			l.wheel.arm(&ln.pause, l.now+acceptPause)
+			l.rest(ln, e)
 			return
 		}
 	}
+}
+
+// rest stops polling ln for a while.
+func (l *loop) rest(ln *listener, why sys.Errno) {
+	l.stats.AcceptPaused.Add(1)
+	l.engine.report(acceptPaused{addr: ln.addr, cause: why})
+	sys.EpollMod(l.set, ln.fd, 0, ln.key())
+	l.wheel.arm(&ln.pause, l.now+acceptPause)
+}
+
+// refill sees to it that the loop has its reserve.
+func (l *loop) refill() (e sys.Errno) {
+	if l.reserve < 0 {
+		l.reserve, e = sys.Dup(l.set)
+	}
+	return e
+}
+
+// spend gives the reserve up, if there is one, to make room for one descriptor.
+func (l *loop) spend() bool {
+	if l.reserve < 0 {
+		return false
+	}
+	sys.Close(l.reserve)
+	l.reserve = -1
+	return true
 }
 
 // transient says that an error of accept belongs to the one connection that

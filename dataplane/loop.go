@@ -50,6 +50,11 @@ type loop struct {
 	set    int32 // the inner epoll set
 	clock  int32 // timerfd: wakes the Poller, which waits without a timeout
 
+	// reserve is a descriptor held for the upstream leg of the next client, -1
+	// when it is spent. Without one nothing is accepted, so that clients wait
+	// in the kernel's queue and not half served in a full process.
+	reserve int32
+
 	// Owned by the loop goroutine.
 	now       int64 // ms on route.Now's clock, as of the present batch
 	nowNs     int64
@@ -96,6 +101,7 @@ func newLoop(e *Engine, id int) (*loop, error) {
 		id:      id,
 		set:     -1,
 		clock:   -1,
+		reserve: -1,
 		events:  make([]sys.Event, batchEvents),
 		byAddr:  make(map[netip.AddrPort]*listener),
 		scratch: make([]byte, scratchSize),
@@ -125,6 +131,10 @@ func newLoop(e *Engine, id int) (*loop, error) {
 		l.release()
 		return nil, err
 	}
+	if no = l.refill(); no != 0 {
+		l.release()
+		return nil, no
+	}
 	l.tick()
 	l.wheel.now = l.now
 	return l, nil
@@ -134,7 +144,7 @@ func newLoop(e *Engine, id int) (*loop, error) {
 func (l *loop) release() {
 	l.pipes.drain()
 	_ = l.poller.Close()
-	for _, fd := range []int32{l.set, l.clock} {
+	for _, fd := range []int32{l.set, l.clock, l.reserve} {
 		if fd >= 0 {
 			sys.Close(fd)
 		}
