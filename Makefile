@@ -59,6 +59,7 @@ ci: ## everything CI runs
 	$(MAKE) allocs
 	$(MAKE) bench-once
 	$(MAKE) build
+	$(MAKE) demo
 
 .PHONY: check
 check: ## format, vet, staticcheck, go fix, tidy
@@ -76,6 +77,20 @@ allocs: ## the allocation tests, which the race detector would falsify
 bench-once: ## run each Go benchmark once, so that none rots
 	$(GO) test -run='^$$' -bench=. -benchtime=1x ./...
 
+##@ Measure
+
+.PHONY: bench
+bench: build consul ## measure dill beside HAProxy, nginx and a plain Go proxy; under half an hour
+	$(SERVERS) $(GO) run ./bench
+
+.PHONY: bench-quick
+bench-quick: build consul ## the same in under two minutes, to see that it works
+	$(SERVERS) $(GO) run ./bench -quick
+
+.PHONY: bench-compare
+bench-compare: ## what changed between two results: OLD=a.json NEW=b.json
+	@$(GO) run ./bench -compare $(OLD) $(NEW)
+
 ##@ Servers to test against
 
 .PHONY: consul
@@ -86,7 +101,12 @@ consul: ## put a real Consul at bin/consul: $CONSUL, PATH, or built once
 nomad: ## put a real Nomad at bin/nomad: $NOMAD, PATH, or built once
 	@sh scripts/server.sh nomad
 
-##@ Clean
+##@ Upkeep
+
+.PHONY: docs
+docs: ## refresh what the README quotes: the settings, the example configuration
+	$(GO) generate ./cmd/dill
+	$(GO) test ./scripts -run=TestReadmeQuotes -update
 
 .PHONY: clean
 clean: ## remove what was built here (the kept Consul and Nomad stay in the user's cache)

@@ -147,24 +147,59 @@ func TestNamesSayWhat(t *testing.T) {
 	}
 }
 
-// TestNoSleepInTests allows time.Sleep only in files of testing/synctest,
-// where the clock is not the wall's and a sleep is exact and free.
+// TestNoSleepInTests allows time.Sleep only in a bubble of testing/synctest,
+// where the clock is not the wall's and a sleep is exact and free: in functions
+// that use synctest, and in function literals handed to one that does.
 func TestNoSleepInTests(t *testing.T) {
-	for _, s := range sources(t) {
-		if !s.isTest() || slices.Contains(s.imports(), "testing/synctest") {
-			continue
+	all := sources(t)
+	bubbles := map[string]bool{} // directory/function
+	eachTestFunc(all, func(s source, f *ast.FuncDecl) {
+		if mentions(f, "synctest") {
+			bubbles[s.dir()+"/"+f.Name.Name] = true
 		}
-		ast.Inspect(s.file, func(n ast.Node) bool {
-			sel, ok := n.(*ast.SelectorExpr)
-			if !ok || sel.Sel.Name != "Sleep" {
-				return true
-			}
-			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "time" {
-				t.Errorf("%s: time.Sleep; wait for the condition instead", s.fset.Position(n.Pos()))
+	})
+	eachTestFunc(all, func(s source, f *ast.FuncDecl) {
+		if mentions(f, "synctest") {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				name, ok := n.Fun.(*ast.Ident)
+				return !ok || !bubbles[s.dir()+"/"+name.Name]
+			case *ast.SelectorExpr:
+				if n.Sel.Name == "Sleep" && isNamed(n.X, "time") {
+					t.Errorf("%s: time.Sleep; wait for the condition instead", s.fset.Position(n.Pos()))
+				}
 			}
 			return true
 		})
+	})
+}
+
+func eachTestFunc(all []source, do func(source, *ast.FuncDecl)) {
+	for _, s := range all {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && s.isTest() {
+				do(s, f)
+			}
+		}
 	}
+}
+
+// mentions reports whether anything of pkg occurs in root.
+func mentions(root ast.Node, pkg string) (found bool) {
+	ast.Inspect(root, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		found = found || ok && isNamed(sel.X, pkg)
+		return !found
+	})
+	return found
+}
+
+func isNamed(e ast.Expr, name string) bool {
+	ident, ok := e.(*ast.Ident)
+	return ok && ident.Name == name
 }
 
 func TestEveryTestedPackageChecksLeaks(t *testing.T) {

@@ -7,15 +7,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"syscall"
 )
 
 // backend is one instance behind a service: a process of its own, so that it
 // can really be killed.
 type backend struct {
+	*process
 	name string
 	port int
-	proc *exec.Cmd
 }
 
 // serveBackend is what a backend process does: it answers every request with
@@ -38,36 +37,18 @@ func startBackend(name string) (*backend, error) {
 		return nil, err
 	}
 	b := &backend{name: name, port: port}
-	b.proc = child(exec.Command(self, "-backend", name, "-listen", b.addr()))
-	b.proc.Stderr = os.Stderr
-	if err := b.proc.Start(); err != nil {
-		return nil, fmt.Errorf("start backend %s: %w", name, err)
-	}
-	return b, nil
+	cmd := exec.Command(self, "-backend", name, "-listen", b.addr())
+	cmd.Stderr = os.Stderr
+	b.process, err = start(cmd, func(error) {}) // to be killed is its part in the story
+	return b, err
 }
 
 func (b *backend) addr() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
 
-// kill ends the process the hard way and waits for it. A second call does
-// nothing.
-func (b *backend) kill() {
-	if b.proc.ProcessState == nil {
-		b.proc.Process.Kill()
-		b.proc.Wait()
-	}
-}
-
-// child makes cmd end with this process, however this process ends, and keeps
-// the terminal's Ctrl-C from it: the demo itself says when each one goes.
-func child(cmd *exec.Cmd) *exec.Cmd {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	return cmd
-}
-
 // nextPort is where freePort looks next. The range lies below the one that
 // the kernel takes source ports from, so nothing grabs a port between here and
-// its use, and no client can connect to itself.
-var nextPort = 20000 + os.Getpid()%8000
+// its use, and no client can connect to itself; and below that of consultest.
+var nextPort = 10_000 + os.Getpid()%10_000
 
 // freePort returns a loopback TCP port that nobody listens on.
 func freePort() (int, error) {

@@ -77,7 +77,7 @@ func await(ctx context.Context, what string, done func() bool) (time.Time, error
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("waited in vain until %s", what)
+			return time.Time{}, fmt.Errorf("waited in vain until %s: %w", what, context.Cause(ctx))
 		}
 	}
 }

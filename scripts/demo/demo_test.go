@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -56,9 +57,9 @@ func TestRefused(t *testing.T) {
 }
 
 func TestAwaitSaysWhatNeverCame(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := await(ctx, "pigs fly", func() bool { return false }); err == nil || err.Error() != "waited in vain until pigs fly" {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errors.New("no wings"))
+	if _, err := await(ctx, "pigs fly", func() bool { return false }); err == nil || err.Error() != "waited in vain until pigs fly: no wings" {
 		t.Errorf("await = %v", err)
 	}
 }

@@ -62,10 +62,12 @@ func run(ctx context.Context, dill string, keep bool) (err error) {
 	}
 	defer os.RemoveAll(dir)
 
-	limited, cancel := context.WithTimeoutCause(ctx, storyLimit,
-		fmt.Errorf("it took longer than %v", storyLimit))
-	defer cancel()
-	s := &stage{ctx: limited, dir: dir, dillPath: dill}
+	limited, stop := context.WithTimeoutCause(ctx, storyLimit,
+		fmt.Errorf("the story takes longer than %v", storyLimit))
+	defer stop()
+	limited, fail := context.WithCancelCause(limited)
+	defer fail(nil)
+	s := &stage{ctx: limited, fail: fail, dir: dir, dillPath: dill}
 	defer func() {
 		err = errors.Join(err, s.close())
 	}()
@@ -77,10 +79,9 @@ func run(ctx context.Context, dill string, keep bool) (err error) {
 	}
 	for _, act := range acts {
 		if err := act(); err != nil {
-			if limited.Err() != nil && ctx.Err() == nil {
-				err = fmt.Errorf("%w (%w)", context.Cause(limited), err)
+			if ctx.Err() == nil {
+				s.printDillLog()
 			}
-			s.printDillLog()
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ func command(format string, args ...any) {
 // quote prints text as it is, set apart.
 func quote(text string) {
 	for line := range strings.Lines(text) {
-		fmt.Printf("     %s\n", strings.TrimRight(line, "\n"))
+		fmt.Println(strings.TrimRight("     "+line, " \n"))
 	}
 }
 
@@ -61,14 +61,14 @@ func (s *stage) printHowToPlay() {
 	command("curl %s", s.greeter)
 	say("Open a port of your own, here for the backend of %s, and close it again:", tickerName)
 	command(`curl -X PUT %s/v1/agent/service/register -d '{"Name": "mine", "Address": "127.0.0.1", "Port": %d, "Tags": ["dill", "dill.listener=local:%d"]}'`,
-		s.agent.url(), s.clock.port, port)
+		s.consul.Addr(), s.clock.port, port)
 	command("curl 127.0.0.1:%d", port)
-	command("curl -X PUT %s/v1/agent/service/deregister/mine", s.agent.url())
+	command("curl -X PUT %s/v1/agent/service/deregister/mine", s.consul.Addr())
 	say("Kill a backend and look at the table again:")
-	command("kill -9 %d    # %s", s.backends[0].proc.Process.Pid, s.backends[0].name)
+	command("kill -9 %d    # %s", s.backends[0].pid(), s.backends[0].name)
 	say("dill's counters, in its log:")
-	command("kill -USR1 %d; tail %s", s.dill.Process.Pid, s.dillLog())
-	say("Consul's own pages are at %s/ui.", s.agent.url())
+	command("kill -USR1 %d; tail %s", s.dill.pid(), s.dillLog())
+	say("Consul's own pages are at %s/ui.", s.consul.Addr())
 }
 
 // printDillLog shows the end of dill's log, for a demo that failed.

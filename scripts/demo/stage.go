@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,22 +12,23 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"dill/controlplane/consultest"
 )
 
 // stage holds what the acts have started so far. One goroutine uses it.
 type stage struct {
-	ctx      context.Context // ends when the demo is interrupted or too slow
-	dir      string          // configuration, logs, Consul's data
+	ctx      context.Context         // ends when the demo is interrupted or too slow,
+	fail     context.CancelCauseFunc // or by this, when a process ends that should not
+	dir      string                  // configuration, logs, Consul's data
 	dillPath string
 
-	agent  *agent
-	consul *api.Client
+	consul *consultest.Agent
 
 	backends []*backend // of greeter, in the order of their start
 	clock    *backend   // of the second service
 
-	dill     *exec.Cmd
-	dillDone chan error // dill's exit, sent once
+	dill     *process
 	peekAddr string
 	greeter  string // the listener's address
 	ticker   string // the second listener's address
@@ -51,8 +51,8 @@ func (s *stage) close() error {
 			b.kill()
 		}
 	}
-	if s.agent != nil {
-		s.agent.stop()
+	if s.consul != nil {
+		s.consul.Close()
 	}
 	return err
 }
@@ -60,16 +60,12 @@ func (s *stage) close() error {
 func (s *stage) startConsul() error {
 	heading("1. A Consul dev agent")
 	began := time.Now()
-	agent, err := startAgent(s.ctx, s.dir)
+	agent, err := consultest.Start(s.ctx, consultest.Options{Dir: s.dir})
 	if err != nil {
 		return err
 	}
-	s.agent = agent
-	s.consul, err = api.NewClient(&api.Config{Address: agent.httpAddr})
-	if err != nil {
-		return err
-	}
-	say("%s, ready after %.1f s", agent.url(), time.Since(began).Seconds())
+	s.consul = agent
+	say("%s, ready after %.1f s", agent.Addr(), time.Since(began).Seconds())
 	return nil
 }
 
@@ -95,7 +91,7 @@ func (s *stage) startBackends() error {
 	say("service  %s", greeterName)
 	say("tags     dill, %s", listenerTag(s.greeter))
 	for _, b := range s.backends {
-		say("%-8s %s  (process %d)", b.name, b.addr(), b.proc.Process.Pid)
+		say("%-8s %s  (process %d)", b.name, b.addr(), b.pid())
 	}
 	return nil
 }
@@ -114,18 +110,15 @@ func (s *stage) register(service string, b *backend, listener string) error {
 	}); err != nil {
 		return err
 	}
-	return s.consul.Agent().ServiceRegister(&api.AgentServiceRegistration{
+	check := consultest.HTTP("http://"+b.addr()+"/", time.Second)
+	check.Status = api.HealthPassing // it answered a moment ago
+	return s.consul.Register(consultest.Service{
 		ID:      b.name,
 		Name:    service,
 		Address: "127.0.0.1",
 		Port:    b.port,
 		Tags:    []string{"dill", listenerTag(listener)},
-		Check: &api.AgentServiceCheck{
-			HTTP:     "http://" + b.addr() + "/",
-			Interval: "1s",
-			Timeout:  "1s",
-			Status:   api.HealthPassing, // it answered a moment ago
-		},
+		Checks:  api.AgentServiceChecks{check},
 	})
 }
 
@@ -136,7 +129,7 @@ func (s *stage) startDill() error {
 		return err
 	}
 	s.peekAddr = fmt.Sprintf("127.0.0.1:%d", port)
-	config := fmt.Sprintf("[consul]\naddress = %q\n\n[peek]\nlistener = %q\n", s.agent.url(), s.peekAddr)
+	config := fmt.Sprintf("[consul]\naddress = %q\n\n[peek]\nlistener = %q\n", s.consul.Addr(), s.peekAddr)
 	file := filepath.Join(s.dir, "dill.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
@@ -148,13 +141,11 @@ func (s *stage) startDill() error {
 	defer logFile.Close() // dill has its own descriptor of it
 
 	began := time.Now()
-	cmd := child(exec.Command(s.dillPath, "-config", file))
+	cmd := exec.Command(s.dillPath, "-config", file)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	if err := cmd.Start(); err != nil {
+	if s.dill, err = start(cmd, s.fail); err != nil {
 		return fmt.Errorf("start dill: %w", err)
 	}
-	s.dill, s.dillDone = cmd, make(chan error, 1)
-	go func() { s.dillDone <- cmd.Wait() }()
 
 	say("dill -config dill.toml, where dill.toml says only")
 	quote(config)
@@ -278,7 +269,7 @@ func (s *stage) killBackend() error {
 	if err != nil {
 		return fmt.Errorf("after %s was killed: %w", victim.name, err)
 	}
-	command("kill -9 %d    # %s", victim.proc.Process.Pid, victim.name)
+	command("kill -9 %d    # %s", victim.pid(), victim.name)
 	say("eight requests at once after it, none fails:")
 	quote(strings.Join(names, " "))
 	for _, name := range names {
@@ -305,7 +296,7 @@ func (s *stage) closePorts() error {
 	}{{tickerName, s.ticker, []*backend{s.clock}}, {greeterName, s.greeter, s.backends}} {
 		told := time.Now()
 		for _, b := range service.instances {
-			if err := s.consul.Agent().ServiceDeregister(b.name); err != nil {
+			if err := s.consul.Deregister(b.name); err != nil {
 				return err
 			}
 		}
@@ -336,19 +327,19 @@ func (s *stage) stopDill() error {
 
 // endDill asks dill to end, and is nil when it did with status 0.
 func (s *stage) endDill(limit time.Duration) error {
-	cmd := s.dill
+	dill := s.dill
 	s.dill = nil
-	cmd.Process.Signal(syscall.SIGTERM)
+	dill.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case err := <-s.dillDone:
-		if err != nil {
-			return fmt.Errorf("dill ended badly: %w", err)
-		}
-		return nil
+	case <-dill.done:
 	case <-time.After(limit):
-		cmd.Process.Kill()
-		return errors.Join(fmt.Errorf("dill did not end within %v of SIGTERM", limit), <-s.dillDone)
+		dill.kill()
+		return fmt.Errorf("dill did not end within %v of SIGTERM", limit)
 	}
+	if dill.err != nil {
+		return fmt.Errorf("dill: %w", dill.err)
+	}
+	return nil
 }
 
 func (s *stage) dillLog() string { return filepath.Join(s.dir, "dill.log") }
