@@ -1,0 +1,169 @@
+package publish
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"dill/dataplane/route"
+)
+
+// maxLines is how many changes of one publication get a log line each. More
+// are summed up: two thousand lines at once help nobody.
+const maxLines = 20
+
+// diff is what changed from one table to the next. Its parts are sorted by
+// listener address.
+type diff struct {
+	opened  []*route.Listener
+	closed  []*route.Listener
+	changed []*route.Listener // options or owner, not backends
+	added   []target
+	removed []target
+	changes []target // backends that stay, with other options
+
+	refused []route.Refusal // new ones
+	settled int             // refusals that are gone
+}
+
+// target is a backend and the listener it is behind.
+type target struct {
+	listener *route.Listener
+	backend  *route.Backend
+}
+
+// compare lists what is visible of the way from old to next.
+func compare(old, next *route.Table) diff {
+	var d diff
+	a, b := old.Listeners, next.Listeners
+	for len(a) > 0 || len(b) > 0 {
+		switch order(a, b, func(l *route.Listener) netip.AddrPort { return l.Addr }) {
+		case -1:
+			d.closed, a = append(d.closed, a[0]), a[1:]
+		case 1:
+			d.opened, b = append(d.opened, b[0]), b[1:]
+		default:
+			if a[0] != b[0] { // NewTable reuses what is as it was
+				d.listener(a[0], b[0])
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	before := make(map[route.Refusal]bool, len(old.Refused))
+	for _, r := range old.Refused {
+		before[r] = true
+	}
+	for _, r := range next.Refused {
+		if !before[r] {
+			d.refused = append(d.refused, r)
+		}
+		delete(before, r)
+	}
+	d.settled = len(before)
+	return d
+}
+
+// listener compares two generations of one listener.
+func (d *diff) listener(old, next *route.Listener) {
+	if old.Owner != next.Owner || old.Strategy != next.Strategy || old.MaxConnections != next.MaxConnections ||
+		old.IdleTimeout != next.IdleTimeout || old.DrainTimeout != next.DrainTimeout ||
+		(old.Allow == nil) != (next.Allow == nil) || !slices.Equal(old.Allow, next.Allow) {
+		d.changed = append(d.changed, next)
+	}
+	a, b := old.Backends, next.Backends
+	for len(a) > 0 || len(b) > 0 {
+		switch order(a, b, func(b *route.Backend) netip.AddrPort { return b.Addr }) {
+		case -1:
+			d.removed, a = append(d.removed, target{next, a[0]}), a[1:]
+		case 1:
+			d.added, b = append(d.added, target{next, b[0]}), b[1:]
+		default:
+			if !sameBackend(a[0], b[0]) {
+				d.changes = append(d.changes, target{next, b[0]})
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+}
+
+// order tells which of two sorted lists has the next address: -1 the first, 1
+// the second, 0 both. At least one is not empty.
+func order[E any](a, b []E, addr func(E) netip.AddrPort) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	}
+	return addr(a[0]).Compare(addr(b[0]))
+}
+
+func sameBackend(a, b *route.Backend) bool {
+	return a == b || a.Instance == b.Instance && a.Weight == b.Weight && a.ConnectTimeout == b.ConnectTimeout &&
+		a.ProxyProtocol == b.ProxyProtocol &&
+		(a.Socks == nil) == (b.Socks == nil) && (a.Socks == nil || *a.Socks == *b.Socks)
+}
+
+// lines is how many single changes d has.
+func (d *diff) lines() int {
+	return len(d.opened) + len(d.closed) + len(d.changed) + len(d.added) + len(d.removed) + len(d.changes) + len(d.refused)
+}
+
+func (d *diff) empty() bool { return d.lines() == 0 && d.settled == 0 }
+
+// log writes one line a change, or a summary with examples when there are too
+// many, and one line for the generation.
+func (d *diff) log(log *slog.Logger, t *route.Table) {
+	log.Info("table published", keyGeneration, t.Generation, keyListeners, len(t.Listeners),
+		keyOpened, len(d.opened), keyClosed, len(d.closed), keyChanged, len(d.changed)+len(d.changes),
+		keyAdded, len(d.added), keyRemoved, len(d.removed), keyRefused, len(t.Refused))
+	if d.lines() > maxLines {
+		d.summary(log)
+		return
+	}
+	for _, l := range d.opened {
+		log.Info("port opened", keyListener, l.Addr, keyOwner, l.Owner, keyBackends, len(l.Backends))
+	}
+	for _, l := range d.closed {
+		log.Info("port closed", keyListener, l.Addr, keyOwner, l.Owner)
+	}
+	for _, l := range d.changed {
+		log.Info("listener changed", keyListener, l.Addr, keyOwner, l.Owner)
+	}
+	for _, part := range []struct {
+		phrase  string
+		targets []target
+	}{{"backend added", d.added}, {"backend removed", d.removed}, {"backend changed", d.changes}} {
+		for _, t := range part.targets {
+			log.Info(part.phrase, keyListener, t.listener.Addr, keyBackend, t.backend.Addr, keyInstance, t.backend.Instance)
+		}
+	}
+	for _, r := range d.refused {
+		log.Warn("claim refused", keyOwner, r.Service, keyInstance, r.Instance, keyClaim, r.Claim, keyReason, r.Reason)
+	}
+}
+
+// summary names the first few ports of each kind.
+func (d *diff) summary(log *slog.Logger) {
+	const examples = 5
+	for _, part := range []struct {
+		phrase    string
+		listeners []*route.Listener
+	}{{"ports opened", d.opened}, {"ports closed", d.closed}} {
+		if n := len(part.listeners); n > 0 {
+			var some []string
+			for _, l := range part.listeners[:min(n, examples)] {
+				some = append(some, l.Addr.String())
+			}
+			if n > examples {
+				some = append(some, fmt.Sprintf("and %d more", n-examples))
+			}
+			log.Info(part.phrase, keyListeners, some)
+		}
+	}
+	if n := len(d.refused); n > 0 {
+		r := d.refused[0]
+		log.Warn("claims refused", keyRefused, n, keyOwner, r.Service, keyClaim, r.Claim, keyReason, r.Reason)
+	}
+}

@@ -1,0 +1,28 @@
+// Package publish decides what is served. It takes the snapshots of all
+// sources, settles what may be removed and when, compiles the rest into a
+// route.Table and hands it to the data plane.
+//
+// One goroutine, Publisher.Run, owns all state. Every public method only
+// leaves something for it and returns.
+//
+//	sources ──Sink──▶ mailbox ─▶ feed: merge, settle ─▶ compile ─▶ linger ─▶ guard ─▶ table ─▶ Plane
+//	          (newest per source wins)       ▲                                │
+//	                                         └──────────── Confirm ◀──────────┘
+//
+// The rules, in the order they apply:
+//
+//   - Presence counts at once, absence has to be believed. A snapshot that is
+//     unsynced or carries an error adds and changes, but never removes.
+//   - After something that makes absence doubtful (the source was unreachable,
+//     its index went back, it says Suspect) each removal waits Settings.Settle
+//     and happens only if it is still true then.
+//   - A service whose instances are all registered but not served keeps its
+//     listener for Settings.Linger, on the last set that was; where that was
+//     replaced altogether, on the instances that are registered. Those in
+//     maintenance are being drained by somebody: they leave at once.
+//   - A table that would close a large share of the listeners at once waits
+//     until a consistent read of the source confirms it. A source that cannot
+//     confirm, such as a file, is believed: its edit was deliberate.
+//   - The first change is published at once, what follows in a burst at most
+//     every 50 ms. A table equal to the present one is not published.
+package publish

@@ -1,0 +1,142 @@
+package publish
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"dill/controlplane/compile"
+	"dill/controlplane/source"
+	"dill/controlplane/state"
+	"dill/dataplane/route"
+)
+
+// candidate is a table that could be published, and the state that goes with
+// it. Building one changes nothing.
+type candidate struct {
+	plans    map[string]plan
+	compiled compile.Result
+	lingers  lingers
+	due      time.Time
+}
+
+// evaluate works out what ought to be served now and publishes it if it
+// differs from what is.
+func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
+	p.dirty = false
+	c := p.guard(ctx, p.build(now, nil), now)
+	p.commit(c, now)
+
+	next := route.NewTable(p.table.Generation+1, c.lingers.listeners, c.compiled.Refused, p.table)
+	if d := compare(p.table, next); !d.empty() {
+		p.table = next
+		p.published = now
+		p.cfg.Plane.Publish(next)
+		d.log(p.log, next)
+	}
+	p.status.Store(p.newStatus())
+	p.save(now, false)
+	for _, f := range p.feeds {
+		f.proof = nil
+	}
+}
+
+// build compiles what all feeds contribute; those in hold give nothing up.
+func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
+	c := candidate{plans: make(map[string]plan, len(p.feeds))}
+	in := compile.Input{Hosts: p.cfg.Names.Lookup, Incumbents: p.owners}
+	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
+		f := p.feeds[name]
+		pl := f.plan(now, p.set.Settle, hold[name])
+		c.plans[name] = pl
+		c.due = earliest(c.due, pl.due)
+		s := f.in
+		s.Source, s.Services = name, pl.services
+		in.Snapshots = append(in.Snapshots, s)
+	}
+	c.compiled = compile.Compile(p.set.Compile, in)
+	c.lingers = lingerPass{
+		present: p.table,
+		until:   p.lingering,
+		now:     now,
+		wait:    p.set.Linger,
+		find:    findIn(func(name string) []source.Service { return c.plans[name].services }),
+		was:     findIn(func(name string) []source.Service { return p.feeds[name].services }),
+		hold: func(owner string) (time.Time, bool) {
+			// A source that is silent, or was a moment ago, does not prove
+			// that its services are still as critical as it said.
+			f := p.feeds[sourceOf(owner)]
+			return f.settleUntil, !f.believed() || hold[f.name] && f.doubts(owner, p.set.Compile.AllowWarning)
+		},
+		presume: func(owners []string) []*route.Listener {
+			in.Snapshots = presume(in.Snapshots, owners)
+			return compile.Compile(p.set.Compile, in).Listeners
+		},
+	}.run(c.compiled.Listeners)
+	c.due = earliest(c.due, c.lingers.due)
+	return c
+}
+
+// commit makes the candidate's state the present one.
+func (p *Publisher) commit(c candidate, now time.Time) {
+	for name, pl := range c.plans {
+		f := p.feeds[name]
+		if !sameServices(f.services, pl.services) {
+			p.unsaved = true
+		}
+		if f.settling == 0 && pl.settling > 0 {
+			p.log.Info("removals wait", keySource, name, keyInstances, pl.settling, keyFor, p.set.Settle)
+		}
+		f.services, f.missing, f.settling = pl.services, pl.missing, pl.settling
+	}
+	owners := make(map[netip.AddrPort]string, len(c.compiled.Listeners))
+	for _, l := range c.compiled.Listeners {
+		owners[l.Addr] = l.Owner
+	}
+	if !maps.Equal(owners, p.owners) {
+		p.owners, p.unsaved = owners, true
+	}
+	for addr := range c.lingers.until {
+		if _, already := p.lingering[addr]; !already {
+			p.log.Warn("listener lingers", keyListener, addr, keyOwner, owners[addr], keyFor, p.set.Linger)
+		}
+	}
+	p.lingering = c.lingers.until
+	p.cfg.Names.Sweep()
+
+	p.due = c.due
+	for _, f := range p.feeds {
+		if f.held > 0 && !f.asking {
+			p.due = earliest(p.due, f.retryAt)
+		}
+	}
+}
+
+// save hands the present state to whoever keeps it, if it changed or, at the
+// end, to record that it was current until then.
+func (p *Publisher) save(now time.Time, last bool) {
+	if p.cfg.Save == nil || !p.unsaved && !last {
+		return
+	}
+	s := state.State{Saved: now, Owners: p.owners}
+	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
+		f := p.feeds[name]
+		since := now
+		if !f.believed() {
+			since = f.since()
+		}
+		if since.IsZero() && len(f.services) == 0 {
+			continue // never heard of: an earlier file's entry has nothing either
+		}
+		s.Sources = append(s.Sources, state.Source{Name: name, Since: since, Services: f.services})
+	}
+	// Before the first evaluation there is nothing to keep, and a file from
+	// an earlier life must not be replaced by it.
+	if len(s.Sources) == 0 {
+		return
+	}
+	p.unsaved = false
+	p.cfg.Save(s)
+}

@@ -1,0 +1,192 @@
+package publish
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"dill/controlplane/source"
+)
+
+// feed is what the Publisher knows of one source.
+type feed struct {
+	name      string
+	confirmer Confirmer // nil = cannot confirm
+	epoch     int       // counts confirmers: answers of an earlier one do not count
+
+	in          source.Snapshot      // newest
+	services    []source.Service     // last good: what is compiled
+	missing     map[instance]settled // absent from believed in, still in services
+	settling    int                  // how many of those wait for their time
+	troubled    bool                 // had an error since it was last believed
+	settleUntil time.Time            // absences first seen before this wait
+	current     time.Time            // when it was last believed
+
+	// The mass-removal guard's part.
+	held    int              // listeners it keeps open against the snapshot, 0 = not held
+	proof   *source.Snapshot // a consistent read, for one evaluation
+	asking  bool             // Confirm is running
+	retryAt time.Time        // next Confirm, zero = now
+	fails   int              // Confirms in a row that did not settle it
+}
+
+// instance names one instance within a source.
+type instance struct{ service, id string }
+
+// settled is when an absence is believed.
+type settled = time.Time
+
+// believed tells whether absence from the newest snapshot means something.
+func (f *feed) believed() bool { return f.in.Synced && f.in.Err == nil }
+
+// take makes s the newest snapshot. hadErr and hadSuspect tell of snapshots
+// that s overtook in the mailbox.
+func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, settle time.Duration) {
+	suspect := s.Suspect || hadSuspect
+	// A document that was broken and is whole again was edited deliberately.
+	// Behind a source that can confirm is a server, which may have been
+	// replaced by an empty one meanwhile.
+	if f.confirmer != nil && (s.Err != nil || hadErr) {
+		f.troubled = true
+	}
+	if suspect && !f.in.Suspect {
+		f.settleUntil = now.Add(settle)
+	}
+	f.in = s
+	if !f.believed() {
+		return
+	}
+	// The window opens when the source is whole again, not when it begins to
+	// answer: between the two nothing is removed anyway.
+	if f.troubled {
+		f.troubled = false
+		f.settleUntil = now.Add(settle)
+	}
+	f.current = now
+}
+
+// plan is what a feed would contribute, not yet committed.
+type plan struct {
+	services []source.Service
+	missing  map[instance]settled
+	settling int       // how many of missing wait for their time
+	due      time.Time // the next such time, zero = none
+}
+
+// plan works out the feed's services now. With hold set nothing is removed
+// except what the proof, if there is one, lacks as well.
+func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
+	if f.believed() && !hold && len(f.missing) == 0 && !f.doubtful(now) {
+		return plan{services: f.in.Services} // the common case: nothing to keep
+	}
+	p := plan{missing: make(map[instance]settled)}
+	var seen map[instance]bool
+	if hold && f.proof != nil {
+		seen = instances(f.proof.Services)
+	}
+	p.services = merge(f.services, f.in.Services, func(service, id string) bool {
+		if !f.believed() {
+			return true // and the clock starts anew once it is
+		}
+		k := instance{service, id}
+		due, known := f.missing[k]
+		if !known && f.doubtful(now) {
+			due = now.Add(settle)
+		}
+		kept := hold && (f.proof == nil || seen[k])
+		if now.Before(due) {
+			p.due = earliest(p.due, due)
+			p.settling++
+			kept = true
+		}
+		if kept {
+			p.missing[k] = due // it does not settle twice
+		}
+		return kept
+	})
+	return p
+}
+
+// doubtful tells whether an absence first seen now has to settle.
+func (f *feed) doubtful(now time.Time) bool {
+	return f.in.Suspect || now.Before(f.settleUntil)
+}
+
+// merge returns in, together with those instances of have that in lacks and
+// keep wants. Both are sorted by name and their instances by ID, and so is the
+// result; neither is modified.
+func merge(have, in []source.Service, keep func(service, id string) bool) []source.Service {
+	out := make([]source.Service, 0, max(len(have), len(in)))
+	for len(have) > 0 || len(in) > 0 {
+		switch {
+		case len(have) == 0 || len(in) > 0 && in[0].Name < have[0].Name:
+			out = append(out, in[0])
+			in = in[1:]
+		case len(in) == 0 || have[0].Name < in[0].Name:
+			kept := mergeInstances(have[0].Name, have[0].Instances, nil, keep)
+			if len(kept) > 0 {
+				s := have[0]
+				s.Instances = kept
+				out = append(out, s)
+			}
+			have = have[1:]
+		default:
+			s := in[0]
+			s.Instances = mergeInstances(s.Name, have[0].Instances, s.Instances, keep)
+			if len(s.Instances) > len(in[0].Instances) {
+				s.CreateIndex = min(s.CreateIndex, have[0].CreateIndex)
+			}
+			out = append(out, s)
+			have, in = have[1:], in[1:]
+		}
+	}
+	return out
+}
+
+// mergeInstances is merge within one service. Without anything kept it returns
+// in itself.
+func mergeInstances(service string, have, in []source.Instance, keep func(service, id string) bool) []source.Instance {
+	var kept []source.Instance
+	for _, h := range have {
+		_, found := slices.BinarySearchFunc(in, h.ID, func(i source.Instance, id string) int { return cmp.Compare(i.ID, id) })
+		if !found && keep(service, h.ID) {
+			kept = append(kept, h)
+		}
+	}
+	if len(kept) == 0 {
+		return in
+	}
+	kept = append(kept, in...)
+	slices.SortFunc(kept, func(a, b source.Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return kept
+}
+
+// instances is the set of all instances of services.
+func instances(services []source.Service) map[instance]bool {
+	set := make(map[instance]bool, len(services))
+	for _, s := range services {
+		for _, i := range s.Instances {
+			set[instance{s.Name, i.ID}] = true
+		}
+	}
+	return set
+}
+
+// sameServices tells whether a and b are equal in every field.
+func sameServices(a, b []source.Service) bool {
+	return slices.EqualFunc(a, b, func(x, y source.Service) bool {
+		return x.Name == y.Name && x.CreateIndex == y.CreateIndex &&
+			slices.EqualFunc(x.Instances, y.Instances, func(i, j source.Instance) bool {
+				return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
+					i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
+			})
+	})
+}
+
+// earliest returns the earlier of two moments, where zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

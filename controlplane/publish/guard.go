@@ -1,0 +1,175 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"dill/controlplane/source"
+)
+
+// guard returns the candidate to publish: free, unless it closes too much at
+// once; then one in which the sources concerned give nothing up, and a
+// consistent read of them is under way.
+//
+// Only what holding would save counts as lost: a source without a Confirmer, a
+// listener that new settings refuse, or one drained by maintenance is not the
+// guard's business.
+func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) candidate {
+	lost := p.lost(free)
+	hold := make(map[string]bool)
+	for _, owner := range lost {
+		if f := p.feeds[sourceOf(owner)]; f != nil && f.confirmer != nil {
+			hold[f.name] = true
+		}
+	}
+	if len(hold) == 0 {
+		p.release(hold)
+		return free
+	}
+	asked, safe := len(hold), p.build(now, hold)
+	for addr := range p.lost(safe) {
+		delete(lost, addr)
+	}
+	saved := make(map[string]int)
+	for _, owner := range lost {
+		saved[sourceOf(owner)]++
+	}
+	open, total := make(map[string]int), 0
+	for _, l := range p.table.Listeners {
+		// What is settled to go soon must not dilute the share of the rest.
+		if f := p.feeds[sourceOf(l.Owner)]; lost[l.Addr] == "" && f != nil && f.leaving(l.Owner) {
+			continue
+		}
+		open[sourceOf(l.Owner)]++
+		total++
+	}
+	all := p.tooMany(len(lost), total)
+	for name := range hold {
+		f := p.feeds[name]
+		// Once held, a source is held until the matter is settled: listeners
+		// that open meanwhile must not dilute the share.
+		if saved[name] == 0 || f.held == 0 && !all && !p.tooMany(saved[name], open[name]) {
+			delete(hold, name)
+		}
+	}
+	p.release(hold)
+	switch len(hold) {
+	case 0:
+		return free
+	case asked:
+	default:
+		safe = p.build(now, hold)
+	}
+	for name := range hold {
+		f := p.feeds[name]
+		if f.held != saved[name] {
+			p.log.Warn("removal held", keySource, name, keyListeners, saved[name], keyOpen, total)
+		}
+		f.held = saved[name]
+		if !f.asking && !now.Before(f.retryAt) {
+			p.confirm(ctx, f)
+		}
+	}
+	return safe
+}
+
+// lost returns the listeners of the present table that c lacks, with owners.
+func (p *Publisher) lost(c candidate) map[netip.AddrPort]string {
+	kept := make(map[netip.AddrPort]bool, len(c.lingers.listeners))
+	for _, l := range c.lingers.listeners {
+		kept[l.Addr] = true
+	}
+	lost := make(map[netip.AddrPort]string)
+	for _, l := range p.table.Listeners {
+		if !kept[l.Addr] {
+			lost[l.Addr] = l.Owner
+		}
+	}
+	return lost
+}
+
+func (p *Publisher) tooMany(lost, open int) bool {
+	return open >= guardFloor && float64(lost) > p.set.RemovalShare*float64(open)
+}
+
+// release ends the holding of every feed that is not in hold.
+func (p *Publisher) release(hold map[string]bool) {
+	for name, f := range p.feeds {
+		if f.held > 0 && !hold[name] {
+			f.held, f.fails, f.retryAt = 0, 0, time.Time{}
+			p.log.Info("removal no longer held", keySource, name)
+		}
+	}
+}
+
+// confirm asks f's source once more, off this goroutine.
+func (p *Publisher) confirm(ctx context.Context, f *feed) {
+	f.asking = true
+	c, epoch := f.confirmer, f.epoch
+	p.confirming.Go(func() {
+		ask, cancel := context.WithTimeout(ctx, confirmTimeout)
+		defer cancel()
+		s, err := c.Confirm(ask)
+		select {
+		case p.answers <- answer{f, epoch, s, err}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// answered takes what Confirm returned. The proof serves the next evaluation,
+// and whatever that still holds is asked again after a while: the source's own
+// snapshot and its consistent read disagree.
+func (p *Publisher) answered(a answer, now time.Time) {
+	f := a.feed
+	f.asking = false
+	p.dirty = true
+	if a.epoch != f.epoch {
+		return // another server was asked: ask again
+	}
+	f.retryAt = now.Add(min(confirmRetry<<min(f.fails, 8), confirmMax))
+	f.fails++
+	err := a.err
+	if err == nil && a.snapshot.Err != nil {
+		err = a.snapshot.Err
+	}
+	if err == nil && !a.snapshot.Synced {
+		err = errors.New("incomplete answer")
+	}
+	if err != nil {
+		p.log.Warn("removal not confirmed", keySource, f.name, keyErr, err, keyListeners, f.held)
+		return
+	}
+	f.proof = &a.snapshot
+}
+
+// doubts tells whether f's held listener of this owner must not go: there is
+// no proof yet, or it shows an instance that can be served.
+func (f *feed) doubts(owner string, allowWarning bool) bool {
+	if f.proof == nil {
+		return true
+	}
+	_, name, _ := strings.Cut(owner, "/")
+	i, ok := position(f.proof.Services, name)
+	return ok && slices.ContainsFunc(f.proof.Services[i].Instances, func(i source.Instance) bool {
+		return i.Health == source.Passing || i.Health == source.Warning && allowWarning
+	})
+}
+
+// leaving tells whether every instance of this owner is absent already, and
+// only waits to be believed so.
+func (f *feed) leaving(owner string) bool {
+	if len(f.missing) == 0 {
+		return false
+	}
+	_, name, _ := strings.Cut(owner, "/")
+	i, ok := position(f.services, name)
+	return ok && !slices.ContainsFunc(f.services[i].Instances, func(i source.Instance) bool {
+		_, absent := f.missing[instance{name, i.ID}]
+		return !absent
+	})
+}

@@ -1,0 +1,29 @@
+package publish
+
+// Attribute keys of this package's log lines.
+const (
+	keySource     = "source"
+	keyErr        = "err"
+	keyServices   = "services"
+	keyInstances  = "instances"
+	keyListener   = "listener"
+	keyListeners  = "listeners"
+	keyOwner      = "owner"
+	keyBackend    = "backend"
+	keyBackends   = "backends"
+	keyOpen       = "open"
+	keyOpened     = "opened"
+	keyClosed     = "closed"
+	keyAdded      = "added"
+	keyRemoved    = "removed"
+	keyChanged    = "changed"
+	keyRefused    = "refused"
+	keyGeneration = "generation"
+	keyInstance   = "instance"
+	keyClaim      = "claim"
+	keyReason     = "reason"
+	keyFor        = "for"
+	keySince      = "since"
+	keySynced     = "synced"
+	keySuspect    = "suspect"
+)

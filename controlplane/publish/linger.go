@@ -1,0 +1,152 @@
+package publish
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"dill/controlplane/source"
+	"dill/dataplane/route"
+)
+
+// lingerPass decides what becomes of listeners that are claimed but have
+// nothing to serve, since all of their instances are critical.
+type lingerPass struct {
+	present *route.Table
+	until   untils // listeners that linger already
+	now     time.Time
+	wait    time.Duration
+
+	find, was finder // instances as they are in the candidate, and as they were
+
+	// hold names the moment before which a listener of this owner does not
+	// go, however long it lingers; that may be forever.
+	hold func(owner string) (until time.Time, forever bool)
+
+	// presume compiles the listeners of these owners as if their critical
+	// instances were passing.
+	presume func(owners []string) []*route.Listener
+}
+
+// untils tells until when listeners linger.
+type untils map[netip.AddrPort]time.Time
+
+// lingers is the outcome of a lingerPass.
+type lingers struct {
+	listeners []*route.Listener // those to serve, none without backends
+	until     untils            // of them, those that linger
+	due       time.Time         // next end of lingering, zero = none
+}
+
+// run fills the listeners without backends, for as long as they may linger,
+// and drops the rest. Only a listener that is open lingers; what never was
+// served does not begin so.
+func (p lingerPass) run(compiled []*route.Listener) lingers {
+	var out lingers
+	var bare []*route.Listener
+	for _, l := range compiled {
+		if len(l.Backends) > 0 {
+			out.listeners = append(out.listeners, l)
+			continue
+		}
+		last := p.present.Lookup(l.Addr)
+		if last == nil || last.Owner != l.Owner || !p.stays(&out, l) {
+			continue
+		}
+		if set := p.lastSet(last); len(set) > 0 {
+			out.fill(l, set)
+		} else {
+			bare = append(bare, l)
+		}
+	}
+	if len(bare) == 0 {
+		return out
+	}
+	// The whole last set was replaced, by instances that are critical as yet:
+	// every deployment of a single instance looks like this. They are tried.
+	var owners []string
+	for _, l := range bare {
+		owners = append(owners, l.Owner)
+	}
+	presumed := make(map[netip.AddrPort][]*route.Backend)
+	for _, l := range p.presume(owners) {
+		presumed[l.Addr] = l.Backends
+	}
+	for _, l := range bare {
+		if set := presumed[l.Addr]; len(set) > 0 {
+			out.fill(l, set)
+		} else {
+			delete(out.until, l.Addr)
+		}
+	}
+	return out
+}
+
+// stays tells whether l may linger (on), and notes until when.
+func (p lingerPass) stays(out *lingers, l *route.Listener) bool {
+	end, already := p.until[l.Addr]
+	if !already {
+		end = p.now.Add(p.wait)
+	}
+	notBefore, forever := p.hold(l.Owner)
+	if notBefore.After(end) {
+		end = notBefore
+	}
+	switch {
+	case p.now.Before(end):
+		out.due = earliest(out.due, end)
+	case !forever:
+		return false
+	}
+	if out.until == nil {
+		out.until = make(untils)
+	}
+	out.until[l.Addr] = end
+	return true
+}
+
+// lastSet is what last serves, without instances that are gone, in
+// maintenance, moved to another port, or tagged otherwise than before: a proxy
+// or a protocol asked for since then would be missing.
+func (p lingerPass) lastSet(last *route.Listener) []*route.Backend {
+	return slices.DeleteFunc(slices.Clone(last.Backends), func(b *route.Backend) bool {
+		is, ok := p.find(last.Owner, b.Instance)
+		was, _ := p.was(last.Owner, b.Instance)
+		return !ok || is.Health == source.Maintenance || is.Port != int(b.Addr.Port()) || !slices.Equal(is.Tags, was.Tags)
+	})
+}
+
+// fill serves l with these backends.
+func (out *lingers) fill(l *route.Listener, backends []*route.Backend) {
+	filled := *l
+	filled.Backends = backends
+	out.listeners = append(out.listeners, &filled)
+}
+
+// presume returns snapshots in which the critical instances of these owners
+// are passing. Nothing of in is changed.
+func presume(in []source.Snapshot, owners []string) []source.Snapshot {
+	out := slices.Clone(in)
+	for i, s := range out {
+		cloned := false
+		for _, owner := range owners {
+			from, name, _ := strings.Cut(owner, "/")
+			j, ok := position(s.Services, name)
+			if from != s.Source || !ok {
+				continue
+			}
+			if !cloned {
+				out[i].Services, cloned = slices.Clone(s.Services), true
+			}
+			instances := slices.Clone(s.Services[j].Instances)
+			for k := range instances {
+				if h := &instances[k].Health; *h != source.Maintenance {
+					*h = source.Passing
+				}
+			}
+			out[i].Services[j].Instances = instances
+		}
+	}
+	return out
+}

@@ -1,0 +1,175 @@
+package publish
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"dill/controlplane/source"
+)
+
+func TestAllCriticalLingers(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("api", 5001, "n9"), svc("web", 5000, "n1", "n2"))
+		w.wait(time.Minute)
+		w.tell("consul", svc("api", 5001, "n9"), svc("web", 5000, "n1!", "n2"))
+		w.serves("one critical", "5000=n2", "5001=n9")
+		w.wait(time.Minute)
+		w.tell("consul", svc("api", 5001, "n9"), svc("web", 5000, "n1!", "n2!"))
+		w.wait(29 * time.Second)
+		w.serves("on the last passing set", "5000=n2", "5001=n9")
+		if n := len(w.Status().Lingering); n != 1 {
+			t.Errorf("%d listeners linger", n)
+		}
+		w.wait(2 * time.Second)
+		w.serves("lingered", "5001=n9")
+		if n := len(w.Status().Lingering); n != 0 {
+			t.Errorf("%d listeners linger after it closed", n)
+		}
+		w.wait(time.Minute)
+		w.tell("consul", svc("api", 5001, "n9"), svc("web", 5000, "n1", "n2!"))
+		w.serves("back", "5000=n1", "5001=n9")
+	})
+}
+
+func TestLingeringEndsWhenAnInstanceReturns(t *testing.T) {
+	within(t, func(w *world) {
+		for range 3 { // each time the full wait
+			w.tell("consul", svc("web", 5000, "n1", "n2"))
+			w.wait(time.Second)
+			w.tell("consul", svc("web", 5000, "n1!", "n2!"))
+			w.wait(25 * time.Second)
+			w.serves("lingers", "5000=n1,n2")
+			w.tell("consul", svc("web", 5000, "n1!", "n2"))
+			w.wait(25 * time.Second)
+			w.serves("one is back", "5000=n2")
+		}
+	})
+}
+
+func TestDeregisteredWhileLingeringClosesAtOnce(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1", "n2"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n1!", "n2!"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n2!"))
+		w.serves("one gone", "5000=n2")
+		w.wait(time.Second)
+		w.tell("consul")
+		w.serves("both gone")
+	})
+}
+
+func TestMaintenanceNeverLingers(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("api", 5001, "n9"), svc("web", 5000, "n1", "n2"))
+		w.wait(time.Second)
+		w.tell("consul", svc("api", 5001, "n9~"), svc("web", 5000, "n1~", "n2!"))
+		w.serves("drained at once, the critical one lingers", "5000=n2")
+		w.wait(time.Second)
+		w.tell("consul", svc("api", 5001, "n9~"), svc("web", 5000, "n1~", "n2~"))
+		w.serves("all drained")
+	})
+}
+
+// The whole node goes into maintenance: an operator's word, not an accident.
+func TestMassMaintenanceIsNotHeld(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", many(8, "")...)
+		w.wait(time.Second)
+		w.tell("consul", many(8, "~")...)
+		w.serves("at once")
+		if n := w.consul.count(); n != 0 {
+			t.Errorf("confirmed %d times", n)
+		}
+	})
+}
+
+func TestNeverServedDoesNotLinger(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1!"))
+		w.wait(time.Second)
+		w.serves("critical from the start")
+	})
+}
+
+// A restarted instance has another port: the old one may be somebody else's.
+func TestMovedInstanceDoesNotLinger(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1", "n2"))
+		w.wait(time.Second)
+		s := svc("web", 5000, "n1!", "n2!")
+		s.Instances[0].Port = 1
+		w.tell("consul", s)
+		w.serves("only the one that stayed", "5000=n2")
+	})
+}
+
+// A deployment of a single instance: the new one is critical until its first
+// check has run.
+func TestReplacedByCriticalInstanceIsTried(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n2!", "n3~"))
+		w.wait(29 * time.Second)
+		w.serves("replaced", "5000=n2")
+		w.wait(2 * time.Second)
+		w.serves("lingered")
+	})
+}
+
+// Who asked for a proxy must not be served without it, not even lingering.
+func TestLastSetIsNotUsedBehindChangedTags(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		s := svc("web", 5000, "n1")
+		s.Instances[0].Tags = append(s.Instances[0].Tags, "dill.proxy=socks5://unknown.example:1080")
+		w.tell("consul", s)
+		w.serves("the proxy is not resolved")
+		w.wait(time.Second)
+		w.names.set("unknown.example", "10.0.0.7")
+		w.NamesChanged()
+		w.wait(0)
+		w.serves("through the proxy", "5000=n1")
+		w.wait(time.Second)
+		s = svc("web", 5000, "n1!")
+		s.Instances[0].Tags = append(s.Instances[0].Tags, "dill.proxy=socks5://10.0.0.8:1080")
+		w.tell("consul", s)
+		w.serves("critical, and through another proxy", "5000=n1")
+		if b := w.plane.last().Listeners[0].Backends[0]; b.Socks == nil || b.Socks.Addr.Addr().String() != "10.0.0.8" {
+			t.Errorf("backend %+v", b)
+		}
+	})
+}
+
+func TestNewOwnerDoesNotInheritTheLastSet(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.tell("consul", svc("xyz", 5000, "n1!"))
+		w.serves("another service's critical instance")
+	})
+}
+
+// An agent that restarts reloads every check as critical, goes away, and comes
+// back with them critical still.
+func TestLingeringOutlastsAnOutage(t *testing.T) {
+	within(t, func(w *world) {
+		web, critical := svc("web", 5000, "n1"), svc("web", 5000, "n1!")
+		w.tell("consul", web)
+		w.wait(time.Minute)
+		w.tell("consul", critical)
+		w.wait(time.Second)
+		w.send(source.Snapshot{Source: "consul", Synced: true, Err: errors.New("refused"), Services: []source.Service{critical}})
+		w.wait(time.Hour)
+		w.serves("silent", "5000=n1")
+		w.tell("consul", critical)
+		w.wait(29 * time.Second)
+		w.serves("just back", "5000=n1")
+		w.wait(2 * time.Second)
+		w.serves("settled")
+	})
+}

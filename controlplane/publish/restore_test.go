@@ -1,0 +1,109 @@
+package publish
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"dill/controlplane/source"
+	"dill/controlplane/state"
+)
+
+// restored is the state of a former life: web owns 5000 though api asks for it.
+func restored(age time.Duration) func(*Config) {
+	return func(c *Config) {
+		at := time.Now().Add(-age)
+		c.Restored = state.State{
+			Saved: at,
+			Sources: []state.Source{
+				{Name: "consul", Since: at, Services: []source.Service{svc("api", 5000, "n1"), svc("web", 5000, "n2"), svc("xyz", 5001, "n3")}},
+				{Name: "nomad", Since: at, Services: []source.Service{svc("old", 7000, "n9")}},
+			},
+			Owners: map[netip.AddrPort]string{netip.MustParseAddrPort("127.0.0.1:5000"): "consul/web"},
+		}
+	}
+}
+
+func TestRestoredStateIsServedAtOnceAndStale(t *testing.T) {
+	within(t, func(w *world) {
+		w.serves("with every source silent", "5000=n2", "5001=n3")
+		s := w.Status().Sources[0]
+		if s.Synced || s.Err == nil || s.Err.Error() != "from state file, 1h0m0s old" || time.Since(s.Since) != time.Hour {
+			t.Errorf("status %+v", s)
+		}
+		w.wait(24 * time.Hour)
+		w.serves("a day later", "5000=n2", "5001=n3")
+
+		// Consul comes, step by step: nothing closes before it is complete,
+		// and then after settling.
+		w.send(source.Snapshot{Source: "consul", Services: []source.Service{svc("api", 5000, "n1")}})
+		w.wait(time.Minute)
+		w.serves("partly read", "5000=n2", "5001=n3")
+		w.tell("consul", svc("api", 5000, "n1"), svc("web", 5000, "n4"))
+		w.wait(time.Second)
+		w.serves("owners of the former life are incumbents", "5000=n2,n4", "5001=n3")
+		w.wait(time.Minute)
+		w.serves("settled", "5000=n4")
+	}, restored(time.Hour))
+}
+
+func TestStateIsSavedWhenItChanges(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		if len(w.saved) != 1 {
+			t.Fatalf("saved %d times for one change", len(w.saved))
+		}
+		s := w.saved[0]
+		if len(s.Sources) != 1 || format(s.Sources[0].Services) != "web:n1" || s.Owners[netip.MustParseAddrPort("127.0.0.1:5000")] != "consul/web" {
+			t.Errorf("saved %+v", s)
+		}
+		w.wait(time.Hour)
+		end := time.Now()
+		w.stop()
+		<-w.ran
+		if s := w.saved[len(w.saved)-1]; len(w.saved) != 2 || !s.Saved.Equal(end) || !s.Sources[0].Since.Equal(end) {
+			t.Errorf("at the end: saved %d times, %+v", len(w.saved), s)
+		}
+	})
+}
+
+// A stale source keeps its own age in the file, whatever is written when.
+func TestSavedAgeIsTheSources(t *testing.T) {
+	at := time.Now()
+	within(t, func(w *world) {
+		at = time.Now().Add(-time.Hour)
+		w.wait(time.Minute)
+		w.tell("file", svc("own", 6000, "f1"))
+		s := w.saved[len(w.saved)-1]
+		if len(s.Sources) != 2 || s.Sources[0].Name != "consul" || !s.Sources[0].Since.Equal(at) || !s.Sources[1].Since.Equal(time.Now()) {
+			t.Errorf("saved %+v", s.Sources)
+		}
+	}, restored(time.Hour))
+}
+
+// Without anything heard, a file of an earlier life is left alone.
+func TestNothingHeardSavesNothing(t *testing.T) {
+	within(t, func(w *world) {
+		w.wait(time.Minute)
+		w.stop()
+		<-w.ran
+		if len(w.saved) != 0 {
+			t.Errorf("saved %+v", w.saved)
+		}
+	})
+}
+
+func TestHostileNamesAreQuotedInLogs(t *testing.T) {
+	within(t, func(w *world) {
+		s := svc("we\x1b[2Jb\nport opened", 5000, "n1")
+		w.tell("consul", s)
+		text := w.history.text.String()
+		if strings.ContainsRune(text, 0x1b) || strings.Count(text, "\n") != 2 {
+			t.Errorf("log %q", text)
+		}
+	})
+}

@@ -1,0 +1,57 @@
+package publish
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"dill/dataplane/route"
+)
+
+// Status is how things stand, as of one evaluation. It is immutable.
+type Status struct {
+	Table     *route.Table // never nil; generation 0 and empty before the first
+	Sources   []SourceStatus
+	Lingering map[netip.AddrPort]time.Time // listeners on their last set, and until when
+}
+
+// SourceStatus is how one configured source stands.
+type SourceStatus struct {
+	Name     string
+	Synced   bool      // it has been read completely once, in this life
+	Err      error     // why it is not current, nil when it is
+	Since    time.Time // when Err is set: when it was last current, zero = never
+	Services int       // asking for a listener, those kept included
+	Settling int       // instances that are gone, and wait for Settle
+	Held     int       // listeners that the mass-removal guard keeps open
+}
+
+// newStatus describes the state that Run owns.
+func (p *Publisher) newStatus() *Status {
+	s := &Status{Table: p.table, Lingering: p.lingering} // a new map each evaluation
+	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
+		f := p.feeds[name]
+		st := SourceStatus{
+			Name:     name,
+			Synced:   f.in.Synced,
+			Err:      f.in.Err,
+			Services: len(f.services),
+			Settling: f.settling,
+			Held:     f.held,
+		}
+		if f.in.Err != nil {
+			st.Since = f.since()
+		}
+		s.Sources = append(s.Sources, st)
+	}
+	return s
+}
+
+// since is when the feed was last current, zero = never.
+func (f *feed) since() time.Time {
+	if !f.in.StaleSince.IsZero() {
+		return f.in.StaleSince
+	}
+	return f.current
+}
