@@ -1,0 +1,186 @@
+package peek
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"dill/controlplane/publish"
+	"dill/dataplane/route"
+)
+
+// maxLines bounds each section below the table. A hostile service can claim
+// thousands of ports in vain; the first hundreds tell the story.
+const maxLines = 500
+
+// report is what one rendering is made from.
+type report struct {
+	status *publish.Status
+	bound  map[netip.AddrPort]error // nil error = accepting
+	now    time.Time
+}
+
+// render returns the whole answer.
+func (r report) render() []byte {
+	var out []byte
+	for _, l := range r.status.Table.Listeners {
+		if r.unbound(l) != "" {
+			continue
+		}
+		out = append(l.Addr.AppendTo(out), "\n├ "...)
+		out = append(append(out, l.Strategy.String()...), '\n')
+		for _, b := range l.Backends {
+			out = append(b.Addr.AppendTo(append(out, "├──➤ "...)), '\n')
+		}
+	}
+	if len(out) == 0 {
+		out = fmt.Appendf(out, "nothing is served: %s\n", r.hint())
+	}
+	out = section(out, "not bound", r.notBound())
+	out = section(out, "refused", r.refused())
+	out = section(out, "stale", r.stale())
+	out = section(out, "waiting", r.waiting())
+	out = section(out, "lingering", r.lingering())
+	return section(out, "ejected", r.ejected())
+}
+
+// section appends a headline and one line each, nothing if there are none.
+func section(out []byte, headline string, lines []string) []byte {
+	if len(lines) == 0 {
+		return out
+	}
+	out = fmt.Appendf(out, "\n%s\n", headline)
+	for _, line := range lines[:min(len(lines), maxLines)] {
+		out = fmt.Appendf(out, "├ %s\n", line)
+	}
+	if n := len(lines) - maxLines; n > 0 {
+		out = fmt.Appendf(out, "├ and %d more\n", n)
+	}
+	return out
+}
+
+// unbound is why l does not accept connections, "" when it does.
+func (r report) unbound(l *route.Listener) string {
+	err, known := r.bound[l.Addr]
+	switch {
+	case !known:
+		return "not opened yet"
+	case err != nil:
+		return escape(err.Error())
+	}
+	return ""
+}
+
+func (r report) notBound() (lines []string) {
+	for _, l := range r.status.Table.Listeners {
+		if why := r.unbound(l); why != "" {
+			lines = append(lines, fmt.Sprintf("%s for %s: %s", l.Addr, escape(l.Owner), why))
+		}
+	}
+	return lines
+}
+
+func (r report) refused() (lines []string) {
+	for _, f := range r.status.Table.Refused {
+		who := escape(f.Service)
+		if f.Instance != "" {
+			who += " " + escape(f.Instance)
+		}
+		if f.Claim != "" {
+			who += " " + escape(f.Claim)
+		}
+		lines = append(lines, who+": "+escape(f.Reason))
+	}
+	return lines
+}
+
+func (r report) stale() (lines []string) {
+	for _, s := range r.status.Sources {
+		if s.Err == nil {
+			continue
+		}
+		age := "never current"
+		if !s.Since.IsZero() {
+			age = "last current " + r.round(r.now.Sub(s.Since)) + " ago"
+		}
+		lines = append(lines, fmt.Sprintf("%s: %s: %s", s.Name, age, escape(s.Err.Error())))
+	}
+	return lines
+}
+
+func (r report) waiting() (lines []string) {
+	for _, s := range r.status.Sources {
+		if s.Settling > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %s gone, kept until that has settled", s.Name, count(s.Settling, "instance")))
+		}
+		if s.Held > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %s gone at once, kept until a consistent read confirms it", s.Name, count(s.Held, "listener")))
+		}
+	}
+	return lines
+}
+
+func (r report) lingering() (lines []string) {
+	for _, l := range r.status.Table.Listeners {
+		until, ok := r.status.Lingering[l.Addr]
+		if !ok {
+			continue
+		}
+		left := "until that is confirmed"
+		if d := until.Sub(r.now); d > 0 {
+			left = "for " + r.round(d)
+		}
+		lines = append(lines, fmt.Sprintf("%s: no instance of %s is passing, the last ones that were are tried %s", l.Addr, escape(l.Owner), left))
+	}
+	return lines
+}
+
+func (r report) ejected() (lines []string) {
+	for _, l := range r.status.Table.Listeners {
+		for _, b := range l.Backends {
+			if e := b.State.Ejection(); e.Until != 0 {
+				lines = append(lines, fmt.Sprintf("%s ──➤ %s %s: %s in a row", l.Addr, b.Addr, escape(b.Instance), count(e.Failures, "failed connect")))
+			}
+		}
+	}
+	return lines
+}
+
+// hint is the likely cause of an empty table.
+func (r report) hint() string {
+	var unsynced []string
+	services := 0
+	for _, s := range r.status.Sources {
+		if !s.Synced {
+			unsynced = append(unsynced, s.Name)
+		}
+		services += s.Services
+	}
+	switch {
+	case len(r.status.Table.Listeners) > 0:
+		return "no port is bound, see below"
+	case len(r.status.Sources) == 0:
+		return "no route source is configured"
+	case len(r.status.Table.Refused) > 0:
+		return "every claim was refused, see below"
+	case len(r.stale()) > 0 && services == 0:
+		return "a source cannot be read, see below"
+	case len(unsynced) > 0 && services == 0:
+		return strings.Join(unsynced, " and ") + " not read yet"
+	case services == 0:
+		return "no service asks for a port, which takes the tags dill and dill.listener=<label>:<port>"
+	}
+	return "no service that asks for a port has a passing instance"
+}
+
+// round words a duration for people, whole seconds.
+func (report) round(d time.Duration) string { return max(d, 0).Round(time.Second).String() }
+
+// count is "1 listener" or "3 listeners".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,214 @@
+package peek
+
+import (
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.uber.org/goleak"
+
+	"dill/controlplane/publish"
+	"dill/dataplane/route"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// listener builds one with backends, whose instances are called i1, i2, ….
+func listener(at, owner string, backends ...string) *route.Listener {
+	l := &route.Listener{Addr: addr(at), Owner: owner}
+	for _, b := range backends {
+		l.Backends = append(l.Backends, &route.Backend{Addr: addr(b), Instance: "node/" + b, Weight: 1})
+	}
+	return l
+}
+
+// allBound says that the plane accepts on every listener of t.
+func allBound(t *route.Table) map[netip.AddrPort]error {
+	bound := make(map[netip.AddrPort]error)
+	for _, l := range t.Listeners {
+		bound[l.Addr] = nil
+	}
+	return bound
+}
+
+func synced(services int) []publish.SourceStatus {
+	return []publish.SourceStatus{{Name: "consul", Synced: true, Services: services}}
+}
+
+func TestRender(t *testing.T) {
+	served := func() []*route.Listener {
+		return []*route.Listener{
+			listener("0.0.0.0:8088", "consul/api", "192.168.10.11:5728"),
+			listener("0.0.0.0:4444", "consul/web", "192.168.10.23:2042", "192.168.10.17:1234"),
+		}
+	}
+	for name, build := range map[string]func() report{
+		"served": func() report {
+			return report{status: &publish.Status{Table: route.NewTable(1, served(), nil, nil), Sources: synced(2)}}
+		},
+		"order": func() report {
+			hash := listener("127.0.0.1:5000", "consul/hash", "10.0.0.2:1", "10.0.0.10:1", "[fd00::1]:1", "10.0.0.2:10", "10.0.0.2:9")
+			hash.Strategy = route.SourceHash
+			least := listener("9.0.0.1:10000", "consul/least", "10.0.0.2:1")
+			least.Strategy = route.LeastConn
+			return report{status: &publish.Status{Table: route.NewTable(1, []*route.Listener{
+				hash, least,
+				listener("[::1]:80", "consul/six", "10.0.0.2:1"),
+				listener("9.0.0.1:9999", "consul/nine", "10.0.0.2:1"),
+				listener("127.0.0.1:443", "consul/low", "10.0.0.2:1"),
+			}, nil, nil), Sources: synced(5)}}
+		},
+		"everything": func() report {
+			refused := []route.Refusal{
+				{Service: "consul/db", Instance: "n1/db-1", Claim: "any:80", Reason: "port 80 is outside 1024..49151"},
+				{Service: "file/own", Claim: "0.0.0.0:4444", Reason: "owned by consul/web"},
+				{Service: "consul/evil\x1b[2J", Instance: "n\n0.0.0.0:1", Claim: "\xff\u202e" + strings.Repeat("x", 400), Reason: "no such label"},
+			}
+			listeners := append(served(), listener("0.0.0.0:7000", "consul/taken", "10.0.0.1:1"), listener("0.0.0.0:7001", "consul/new", "10.0.0.1:1"),
+				listener("0.0.0.0:6000", "consul/flaky", "10.0.0.1:1", "10.0.0.2:1"))
+			table := route.NewTable(1, listeners, refused, nil)
+			flaky := table.Lookup(addr("0.0.0.0:6000"))
+			for range 3 {
+				flaky.ConnectFailed(flaky.Backends[1], 1, 3)
+			}
+			bound := allBound(table)
+			bound[addr("0.0.0.0:7000")] = errors.New("address already in use; consider net.ipv4.ip_local_reserved_ports")
+			delete(bound, addr("0.0.0.0:7001"))
+			return report{
+				status: &publish.Status{
+					Table: table,
+					Sources: []publish.SourceStatus{
+						{Name: "consul", Synced: true, Err: errors.New("connection refused"), Since: now.Add(-5*time.Minute - 300*time.Millisecond), Services: 4, Settling: 1},
+						{Name: "file", Synced: true, Services: 1},
+						{Name: "http", Err: errors.New("404 Not Found")},
+						{Name: "nomad", Synced: true, Services: 9, Held: 7},
+					},
+					Lingering: map[netip.AddrPort]time.Time{
+						addr("0.0.0.0:8088"): now.Add(12 * time.Second),
+						addr("0.0.0.0:6000"): now.Add(-time.Second),
+					},
+				},
+				bound: bound,
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := build()
+			r.now = now
+			if r.bound == nil {
+				r.bound = allBound(r.status.Table)
+			}
+			got := string(r.render())
+			path := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// The form is fixed: it is what users' scripts parse.
+func TestServedFormIsByteForByte(t *testing.T) {
+	table := route.NewTable(1, []*route.Listener{
+		listener("0.0.0.0:8088", "consul/api", "192.168.10.11:5728"),
+		listener("0.0.0.0:4444", "consul/web", "192.168.10.17:1234", "192.168.10.23:2042"),
+	}, nil, nil)
+	const want = "0.0.0.0:4444\n├ round_robin\n├──➤ 192.168.10.17:1234\n├──➤ 192.168.10.23:2042\n" +
+		"0.0.0.0:8088\n├ round_robin\n├──➤ 192.168.10.11:5728\n"
+	if got := string(report{status: &publish.Status{Table: table}, bound: allBound(table), now: now}.render()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestEmptyTableHintsAtTheCause(t *testing.T) {
+	down := errors.New("connection refused")
+	for _, c := range []struct {
+		name    string
+		sources []publish.SourceStatus
+		refused []route.Refusal
+		want    string
+	}{
+		{"no source", nil, nil, "no route source is configured"},
+		{"not read", []publish.SourceStatus{{Name: "consul"}, {Name: "file"}}, nil, "consul and file not read yet"},
+		{"one not read", []publish.SourceStatus{{Name: "consul"}, {Name: "file", Synced: true}}, nil, "consul not read yet"},
+		{"down", []publish.SourceStatus{{Name: "consul", Err: down}}, nil, "a source cannot be read, see below"},
+		{"no tags", synced(0), nil, "no service asks for a port, which takes the tags dill and dill.listener=<label>:<port>"},
+		{"critical", synced(3), nil, "no service that asks for a port has a passing instance"},
+		{"refused", synced(3), []route.Refusal{{Service: "consul/web", Reason: "no"}}, "every claim was refused, see below"},
+	} {
+		status := &publish.Status{Table: route.NewTable(0, nil, c.refused, nil), Sources: c.sources}
+		got, _, _ := strings.Cut(string(report{status: status, now: now}.render()), "\n")
+		if got != "nothing is served: "+c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	table := route.NewTable(1, []*route.Listener{listener("0.0.0.0:1", "consul/x", "10.0.0.1:1")}, nil, nil)
+	got := string(report{status: &publish.Status{Table: table}, now: now}.render())
+	if !strings.HasPrefix(got, "nothing is served: no port is bound, see below\n\nnot bound\n├ 0.0.0.0:1 for consul/x: not opened yet\n") {
+		t.Errorf("unbound: %q", got)
+	}
+}
+
+func TestSectionsAreBounded(t *testing.T) {
+	refused := make([]route.Refusal, 10000)
+	for i := range refused {
+		refused[i] = route.Refusal{Service: "consul/x", Reason: "no"}
+	}
+	got := string(report{status: &publish.Status{Table: route.NewTable(0, nil, refused, nil)}, now: now}.render())
+	if n := strings.Count(got, "\n"); n != 1+2+maxLines+1 || !strings.HasSuffix(got, "├ and 9500 more\n") {
+		t.Errorf("%d lines, ending in %q", n, got[len(got)-40:])
+	}
+}
+
+func FuzzEscape(f *testing.F) {
+	f.Add("plain text ➤")
+	f.Add("\x1b]0;title\a\r\n\xff\u202e\u2028")
+	f.Fuzz(func(t *testing.T, s string) {
+		out := escape(s)
+		if !utf8.ValidString(out) || len(out) > maxField+20 {
+			t.Errorf("%q: %d bytes, valid %v", s, len(out), utf8.ValidString(out))
+		}
+		if i := strings.IndexFunc(out, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%q: not printable at %d of %q", s, i, out)
+		}
+	})
+}
+
+func BenchmarkRender(b *testing.B) {
+	var listeners []*route.Listener
+	for i := range 2000 {
+		l := &route.Listener{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(2000+i)), Owner: "consul/x"}
+		for j := range 10 {
+			l.Backends = append(l.Backends, &route.Backend{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(j), 1}), 80)})
+		}
+		listeners = append(listeners, l)
+	}
+	table := route.NewTable(1, listeners, nil, nil)
+	r := report{status: &publish.Status{Table: table}, bound: allBound(table), now: now}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.SetBytes(int64(len(r.render())))
+	}
+}
