@@ -1,0 +1,552 @@
+package http
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"dill/controlplane/source"
+	"dill/controlplane/source/routing"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const interval = 5 * time.Millisecond
+
+// endpoint is a server whose answer can be changed.
+type endpoint struct {
+	*httptest.Server
+	mu      sync.Mutex
+	handler http.HandlerFunc
+	polls   int
+	asked   chan struct{} // a token after each poll, dropped if nobody waits
+}
+
+func serve(t *testing.T, h http.HandlerFunc) *endpoint {
+	t.Helper()
+	e := &endpoint{handler: h, asked: make(chan struct{}, 1)}
+	e.Server = httptest.NewServer(e)
+	t.Cleanup(e.Close)
+	return e
+}
+
+func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	h := e.handler
+	e.polls++
+	e.mu.Unlock()
+	h(w, r)
+	select {
+	case e.asked <- struct{}{}:
+	default:
+	}
+}
+
+func (e *endpoint) set(h http.HandlerFunc) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.handler = h
+}
+
+// after waits until n more polls were answered.
+func (e *endpoint) after(t *testing.T, n int) {
+	t.Helper()
+	e.mu.Lock()
+	want := e.polls + n
+	e.mu.Unlock()
+	deadline := time.After(10 * time.Second)
+	for {
+		e.mu.Lock()
+		polls := e.polls
+		e.mu.Unlock()
+		if polls >= want {
+			return
+		}
+		select {
+		case <-e.asked:
+		case <-deadline:
+			t.Fatalf("%d polls within 10 s, want %d", polls, want)
+		}
+	}
+}
+
+// follower runs a Source and keeps what it sends.
+type follower struct {
+	t    *testing.T
+	log  *logBuffer
+	news chan struct{}
+
+	mu  sync.Mutex
+	got []source.Snapshot
+}
+
+func follow(t *testing.T, endpoint string, timeout time.Duration) *follower {
+	t.Helper()
+	f := &follower{t: t, log: new(logBuffer), news: make(chan struct{}, 1)}
+	s, err := New(endpoint, interval, timeout, slog.New(slog.NewTextHandler(f.log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx, f.sink) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v, want the context's error", err)
+		}
+	})
+	return f
+}
+
+func (f *follower) sink(s source.Snapshot) {
+	f.mu.Lock()
+	f.got = append(f.got, s)
+	f.mu.Unlock()
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
+func (f *follower) all() []source.Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+// until waits for a newest snapshot that show writes as want.
+func (f *follower) until(want string) source.Snapshot {
+	f.t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		all := f.all()
+		if n := len(all); n > 0 && showSnapshot(all[n-1]) == want {
+			return all[n-1]
+		}
+		select {
+		case <-f.news:
+		case <-deadline:
+			var got []string
+			for _, s := range all {
+				got = append(got, showSnapshot(s))
+			}
+			f.t.Fatalf("no snapshot %q within 10 s; got %q\n%s", want, got, f.log)
+		}
+	}
+}
+
+// showSnapshot writes a snapshot as its services' names, with "!" in front if it
+// carries an error, "?" if it is not synced and "~" if it is suspect.
+func showSnapshot(s source.Snapshot) string {
+	var b strings.Builder
+	if s.Err != nil {
+		b.WriteString("!")
+	}
+	if !s.Synced {
+		b.WriteString("?")
+	}
+	if s.Suspect {
+		b.WriteString("~")
+	}
+	for i, svc := range s.Services {
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(svc.Name)
+	}
+	return b.String()
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func document(name string) string {
+	return fmt.Sprintf(`{"services": [{"name": %q, "listener": "local:1234", "backends": ["127.0.0.1:5050"]}]}`, name)
+}
+
+// answerWith serves one text, always anew.
+func answerWith(contentType, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if contentType != "" {
+			w.Header().Set("Content-Type", contentType)
+		}
+		fmt.Fprint(w, text)
+	}
+}
+
+func TestFormats(t *testing.T) {
+	const (
+		asTOML = "[[services]]\nname = 'a'\nlistener = 'local:1'\nbackends = ['10.0.0.1:1']\n"
+		asYAML = "services:\n- {name: a, listener: 'local:1', backends: ['10.0.0.1:1']}\n"
+	)
+	for name, tt := range map[string]struct{ path, contentType, text string }{
+		"json":                        {"/", "application/json", document("a")},
+		"yaml":                        {"/", "application/yaml; charset=utf-8", asYAML},
+		"toml":                        {"/", "application/toml", asTOML},
+		"type beats extension":        {"/routes.json", "text/x-yaml", asYAML},
+		"plain text with extension":   {"/routes.toml", "text/plain", asTOML},
+		"unknown type with extension": {"/routes.yml", "application/octet-stream", asYAML},
+		"neither":                     {"/routes", "text/plain", document("a")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := serve(t, answerWith(tt.contentType, tt.text))
+			follow(t, e.URL+tt.path, time.Second).until("a")
+		})
+	}
+}
+
+func TestUnchangedDocumentCostsNoBody(t *testing.T) {
+	for name, tt := range map[string]struct {
+		header, value, asks string
+	}{
+		"ETag":          {"ETag", `W/"1"`, "If-None-Match"},
+		"Last-Modified": {"Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT", "If-Modified-Since"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			bodies, unchanged := 0, 0
+			e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Header.Get(tt.asks) == tt.value {
+					unchanged++
+					w.WriteHeader(http.StatusNotModified)
+					return
+				}
+				bodies++
+				w.Header().Set(tt.header, tt.value)
+				fmt.Fprint(w, document("a"))
+			})
+			f := follow(t, e.URL, time.Second)
+			f.until("a")
+			e.after(t, 5)
+			e.set(answerWith("", document("b")))
+			f.until("b")
+			mu.Lock()
+			defer mu.Unlock()
+			if bodies != 1 || unchanged < 4 {
+				t.Errorf("%d bodies and %d times unchanged, want 1 and at least 4", bodies, unchanged)
+			}
+			if n := len(f.all()); n != 2 {
+				t.Errorf("%d snapshots, want 2", n)
+			}
+		})
+	}
+}
+
+// Two versions of the same second have the same Last-Modified.
+func TestFreshDateIsNoValidator(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Format(http.TimeFormat)
+	var mu sync.Mutex
+	current := "a"
+	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("Date", now)
+		if r.Header.Get("If-Modified-Since") == now {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Last-Modified", now)
+		fmt.Fprint(w, document(current))
+	})
+	f := follow(t, e.URL, time.Second)
+	f.until("a")
+	mu.Lock()
+	current = "b"
+	mu.Unlock()
+	f.until("b")
+}
+
+func TestFailureKeepsTheLastGood(t *testing.T) {
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, document("evil"), code) }
+	}
+	for name, tt := range map[string]struct {
+		handler http.HandlerFunc
+		want    string // in the error
+	}{
+		"404":          {status(404), "answered 404 Not Found"},
+		"403":          {status(403), "answered 403 Forbidden"},
+		"429":          {status(429), "answered 429 Too Many Requests"},
+		"500":          {status(500), "answered 500 Internal Server Error"},
+		"503":          {status(503), "answered 503 Service Unavailable"},
+		"no content":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "answered 204 No Content"},
+		"304 unasked":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, "answered 304 Not Modified"},
+		"login page":   {answerWith("text/html", "<html><body>please log in</body></html>"), "json: line 1: invalid character '<'"},
+		"empty":        {answerWith("application/yaml", ""), "yaml: empty document"},
+		"garbage":      {answerWith("application/toml", "\x00\xff"), "toml: line 1"},
+		"no list":      {answerWith("", "{}"), `no list "services"`},
+		"too long":     {answerWith("application/yaml", strings.Repeat("#", routing.MaxSize+1)), "answered with more than 16777216 bytes"},
+		"cut off":      {cutOff, "unexpected EOF"},
+		"cut short":    {answerWith("", document("a")[:40]), "json: line 1: unexpected end of JSON input"},
+		"reset":        {reset, "EOF"},
+		"silent":       {silent, "no complete answer within"},
+		"trickle":      {trickle, "no complete answer within"},
+		"no HTTP":      {hijackAndWrite("SSH-2.0-OpenSSH_9.2\r\n"), "malformed HTTP"},
+		"endless":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) }, "more than 5 redirects"},
+		"gzip bomb":    {gzipBomb, "answered with more than"},
+		"wrong header": {hijackAndWrite("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), "bad Content-Length"},
+		"long header":  {hijackAndWrite("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"), "server response headers exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := serve(t, answerWith("", document("a")))
+			timeout := 10 * time.Second
+			if strings.HasPrefix(tt.want, "no complete answer") {
+				timeout = 500 * time.Millisecond
+			}
+			f := follow(t, e.URL, timeout)
+			f.until("a")
+			e.set(tt.handler)
+			bad := f.until("!a")
+			if !bad.Synced || bad.Suspect || bad.StaleSince.IsZero() {
+				t.Errorf("snapshot of a failure: %+v", bad)
+			}
+			if text := bad.Err.Error(); !strings.Contains(text, tt.want) || !strings.HasPrefix(text, "routing endpoint "+e.URL) {
+				t.Errorf("error %q, want %q in it", text, tt.want)
+			}
+			e.after(t, 2) // which fail alike: no news
+			e.set(answerWith("", document("b")))
+			f.until("b")
+			var got []string
+			for _, s := range f.all() {
+				got = append(got, showSnapshot(s))
+			}
+			// How far a broken answer comes may differ, so its error may once.
+			if !slices.Equal(slices.Compact(slices.Clone(got)), []string{"a", "!a", "~b", "b"}) || len(got) > 5 {
+				t.Errorf("snapshots %q, want one of each state", got)
+			}
+			if log := f.log.String(); strings.Count(log, "keeping the last good one") != len(got)-3 {
+				t.Errorf("%d snapshots; log:\n%s", len(got), log)
+			}
+		})
+	}
+}
+
+func cutOff(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	fmt.Fprint(w, document("a"))
+}
+
+func hijackAndWrite(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		conn.Write([]byte(text))
+		conn.Close()
+	}
+}
+
+func reset(w http.ResponseWriter, r *http.Request) { hijackAndWrite("")(w, r) }
+
+func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func trickle(w http.ResponseWriter, r *http.Request) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			fmt.Fprint(w, " ")
+			http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// gzipped is a few kilobytes that unpack to more than is read.
+var gzipped = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Write(bytes.Repeat([]byte(" "), routing.MaxSize+1))
+	z.Close()
+	return b.Bytes()
+})
+
+func gzipBomb(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Encoding", "gzip")
+	w.Write(gzipped())
+}
+
+func TestServerIsAway(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	f := follow(t, "http://"+addr, time.Second)
+	s := f.until("!?")
+	if !strings.HasSuffix(s.Err.Error(), "dial: connect: connection refused") || len(s.Services) > 0 {
+		t.Errorf("snapshot without a server: %+v", s)
+	}
+	l, err = net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: answerWith("", document("a"))}
+	go server.Serve(l)
+	defer server.Close()
+	if s := f.until("a"); s.Suspect {
+		t.Error("the very first document is suspect; there is nothing it could remove")
+	}
+}
+
+func TestRedirect(t *testing.T) {
+	target := serve(t, answerWith("", "services: [{name: a, listener: 'local:1', backends: '10.0.0.1:1'}]"))
+	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, target.URL+"/routes.yaml", http.StatusTemporaryRedirect)
+	})
+	follow(t, e.URL, time.Second).until("a")
+}
+
+func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
+	target := serve(t, answerWith("", document("a")))
+	e := httptest.NewTLSServer(http.RedirectHandler(target.URL, http.StatusFound))
+	defer e.Close()
+	s, err := New(e.URL, interval, time.Second, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.CloseIdleConnections()
+	s.client.Transport.(*http.Transport).TLSClientConfig = e.Client().Transport.(*http.Transport).TLSClientConfig
+	_, err = fetch(t.Context(), s.client, s.endpoint, validators{})
+	if err == nil || err.Error() != "redirected from https to http" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestUnknownCertificateIsRefused(t *testing.T) {
+	e := httptest.NewUnstartedServer(answerWith("", document("a")))
+	e.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	e.StartTLS()
+	defer e.Close()
+	if s := follow(t, e.URL, time.Second).until("!?"); !strings.Contains(s.Err.Error(), "certificate") {
+		t.Errorf("error %v, want one about the certificate", s.Err)
+	}
+}
+
+func TestCredentialsAreUsedAndNeverShown(t *testing.T) {
+	const secret, query = "hunter2", "s3cr3t"
+	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		if user != "dill" || password != secret || r.URL.Query().Get("token") != query {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprint(w, document("a"))
+	})
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User, u.RawQuery, u.Path = url.UserPassword("dill", secret), "token="+query, "/routes"
+	f := follow(t, u.String(), 500*time.Millisecond)
+	f.until("a")
+	for _, h := range []http.HandlerFunc{
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, silent, reset, cutOff,
+		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), http.StatusFound) },
+		func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "ftp://"+secret+":x@h/?"+query, http.StatusFound)
+		},
+	} {
+		e.set(h)
+		f.until("!a")
+		e.set(answerWith("", document("a")))
+		f.until("a")
+	}
+	var shown strings.Builder
+	shown.WriteString(f.log.String())
+	for _, s := range f.all() {
+		if s.Err != nil {
+			shown.WriteString(s.Err.Error() + "\n")
+		}
+	}
+	if strings.Contains(shown.String(), secret) || strings.Contains(shown.String(), query) {
+		t.Errorf("a secret was shown:\n%s", shown.String())
+	}
+	if want := "http://***@" + u.Host + "/routes?***"; !strings.Contains(shown.String(), want) {
+		t.Errorf("%s is not shown:\n%s", want, shown.String())
+	}
+}
+
+func TestBadSettings(t *testing.T) {
+	for _, endpoint := range []string{"", "routes.json", "ftp://h/x", "http://", "http://user:hunter2@h:port/", "://hunter2"} {
+		_, err := New(endpoint, time.Second, time.Second, slog.New(slog.DiscardHandler))
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("New(%q): %v", endpoint, err)
+		}
+	}
+	if _, err := New("http://h/", 0, time.Second, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("an interval of 0 was accepted")
+	}
+}
+
+// The port that a poll leaves from may be claimed by a service. Another
+// program's connection may share a port, so some may be refused, but not all.
+func TestSourcePortCanBeListenedOn(t *testing.T) {
+	from, tried := make(chan string), make(chan bool)
+	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		select {
+		case from <- r.RemoteAddr:
+			<-tried
+		case <-r.Context().Done():
+		}
+	})
+	follow(t, e.URL, 10*time.Second)
+	var err error
+	for range 10 {
+		var l net.Listener
+		l, err = net.Listen("tcp", <-from)
+		tried <- true
+		if err == nil {
+			l.Close()
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+func TestJitter(t *testing.T) {
+	for _, d := range []time.Duration{1, time.Millisecond, time.Second} {
+		for range 100 {
+			if j := jitter(d); j < d*94/100 || j > d*106/100 || j <= 0 {
+				t.Fatalf("jitter(%s) = %s", d, j)
+			}
+		}
+	}
+}
