@@ -33,7 +33,7 @@ func listenAddress(field *netip.AddrPort) value {
 			return `""`
 		}
 		return strconv.Quote(a.String())
-	}, wants: "an IP address and port such as 127.0.0.1:2323 or [::1]:2323, or nothing"}
+	}, name: "IP address and port", wants: "an IP address and port such as 127.0.0.1:2323 or [::1]:2323, or nothing"}
 }
 
 // bindable reports whether a TCP listener can have the address on some machine.
@@ -58,7 +58,7 @@ func url(field *string, required bool, schemes ...string) value {
 			s = "http://" + s // the form CONSUL_HTTP_ADDR and NOMAD_ADDR often have
 		}
 		return s, len(s) <= 4096 && printable(s) && validURL(s, schemes)
-	}, print: strconv.Quote, wants: wants, mask: mask}
+	}, print: strconv.Quote, name: "URL", wants: wants, mask: mask}
 }
 
 func validURL(s string, schemes []string) bool {

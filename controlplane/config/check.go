@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"dill/controlplane/source/routing"
 )
 
 // consulVariable is a variable that Consul's own tools read.
@@ -130,6 +132,10 @@ func (l *loader) check() error {
 		s := l.found("listeners.port_max")
 		return &Error{s.place, s.key, strconv.Itoa(c.Listeners.PortMax),
 			fmt.Sprintf("want at least listeners.port_min, which is %d", c.Listeners.PortMin)}
+	}
+	if _, ok := routing.FormatOf(c.File.Path); !ok && c.File.Path != "" {
+		s := l.found("file.path")
+		return &Error{s.place, s.key, show(s.value, false), "want a name that ends in " + routing.Extensions}
 	}
 	if c.Consul.Token != "" && c.Consul.TokenFile != "" {
 		s := l.found("consul.token_file")

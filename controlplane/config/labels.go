@@ -27,6 +27,7 @@ func labels(field *map[string]netip.Addr) value { return labelMap{field} }
 
 type labelMap struct{ field *map[string]netip.Addr }
 
+func (l labelMap) kind() string { return "map of labels to IP addresses" }
 func (l labelMap) want() string { return wantLabels }
 
 func (l labelMap) masked() string { return l.literal() }

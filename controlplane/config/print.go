@@ -34,7 +34,7 @@ func (c *Config) Print(w io.Writer) error {
 // Reference writes the Markdown table of all settings that the README has.
 func Reference(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("| key | default | environment | meaning |\n|---|---|---|---|\n")
+	b.WriteString("| key | type | default | environment | meaning |\n|---|---|---|---|---|\n")
 	for _, k := range keys {
 		var env strings.Builder
 		env.WriteString("`" + k.Env() + "`")
@@ -47,13 +47,11 @@ func Reference(w io.Writer) error {
 			env.WriteString(", `" + consulSSL + "`")
 		}
 		doc := k.Doc
-		if want := k.field(new(Config)).want(); !strings.HasPrefix(want, "text") {
-			doc += " – " + want
-		}
 		if k.Restart {
-			doc += " *(restart)*"
+			doc += "; a change needs a restart"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Name, code(k.Default), env.String(), doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n",
+			k.Name, k.field(new(Config)).kind(), code(k.Default), env.String(), doc)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -114,7 +114,7 @@ func TestReferenceNamesEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range Keys() {
-		if !strings.Contains(b.String(), "| `"+k.Name+"` | "+code(k.Default)+" | `"+k.Env()+"`") {
+		if !strings.Contains(b.String(), "| `"+k.Name+"` | "+k.field(new(Config)).kind()+" | "+code(k.Default)+" | `"+k.Env()+"`") {
 			t.Errorf("%s is not in the reference", k.Name)
 		}
 	}

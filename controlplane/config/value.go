@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -20,7 +21,9 @@ type value interface {
 	// masked is literal without the secrets inside a URL, to print. Whether
 	// the whole value is a secret is the table's to know.
 	masked() string
-	// want says in a few words what set accepts.
+	// kind names the type in a word or two, for the reference.
+	kind() string
+	// want says exactly what set accepts, for whoever got it wrong.
 	want() string
 }
 
@@ -41,6 +44,7 @@ type scalar[T any] struct {
 	field *T
 	parse func(raw any) (T, bool)
 	print func(T) string
+	name  string
 	wants string
 	mask  func(T) T // nil = nothing in it is secret
 }
@@ -55,6 +59,7 @@ func (s scalar[T]) set(raw any) error {
 }
 
 func (s scalar[T]) literal() string { return s.print(*s.field) }
+func (s scalar[T]) kind() string    { return s.name }
 func (s scalar[T]) want() string    { return s.wants }
 
 func (s scalar[T]) masked() string {
@@ -66,13 +71,15 @@ func (s scalar[T]) masked() string {
 
 func integer(field *int, least, most int) value {
 	wants := "a whole number from " + strconv.Itoa(least) + " to " + strconv.Itoa(most)
+	name := fmt.Sprintf("integer, %d to %d", least, most)
 	if most >= math.MaxInt32 {
 		wants = "a whole number, at least " + strconv.Itoa(least)
+		name = fmt.Sprintf("integer from %d", least)
 	}
 	return scalar[int]{field: field, parse: func(raw any) (int, bool) {
 		n, ok := wholeNumber(raw)
 		return n, ok && n >= least && n <= most
-	}, print: strconv.Itoa, wants: wants}
+	}, print: strconv.Itoa, name: name, wants: wants}
 }
 
 // auto is how a setting says that dill shall choose.
@@ -92,7 +99,7 @@ func autoInteger(field *int, most int) value {
 			return strconv.Quote(auto)
 		}
 		return strconv.Itoa(n)
-	}, wants: "a whole number, at least 0, or " + auto}
+	}, name: "integer from 0, or `" + auto + "`", wants: "a whole number, at least 0, or " + auto}
 }
 
 // wholeNumber reads an integer from any type that a file format gives it.
@@ -123,7 +130,7 @@ func boolean(field *bool) value {
 			return b, err == nil
 		}
 		return false, false
-	}, print: strconv.FormatBool, wants: "true or false"}
+	}, print: strconv.FormatBool, name: "boolean", wants: "true or false"}
 }
 
 func share(field *float64) value {
@@ -137,7 +144,7 @@ func share(field *float64) value {
 			f, ok = float64(n), true
 		}
 		return f, ok && f >= 0 && f <= 1 // NaN is neither
-	}, print: func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }, wants: "a number from 0 to 1"}
+	}, print: func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }, name: "number, 0 to 1", wants: "a number from 0 to 1"}
 }
 
 func duration(field *time.Duration, least time.Duration) value {
@@ -146,17 +153,18 @@ func duration(field *time.Duration, least time.Duration) value {
 }
 
 func durationUpTo(field *time.Duration, least, most time.Duration) value {
-	wants := "a duration such as 30s, 5m or 1h30m"
+	limits := ""
 	if least > 0 {
-		wants += ", at least " + shortDuration(least)
+		limits += ", at least " + shortDuration(least)
 	}
 	if most <= 24*time.Hour {
-		wants += ", at most " + shortDuration(most)
+		limits += ", at most " + shortDuration(most)
 	}
+	name, wants := "duration"+limits, "a duration such as 30s, 5m or 1h30m"+limits
 	return scalar[time.Duration]{field: field, parse: func(raw any) (time.Duration, bool) {
 		d, ok := parseDuration(raw)
 		return d, ok && d >= least && d <= most
-	}, print: func(d time.Duration) string { return strconv.Quote(shortDuration(d)) }, wants: wants}
+	}, print: func(d time.Duration) string { return strconv.Quote(shortDuration(d)) }, name: name, wants: wants}
 }
 
 // parseDuration takes no bare number but 0: nobody can tell its unit.
@@ -208,16 +216,23 @@ func size(field *int, least, most int) value {
 			return 0, false
 		}
 		return n * unit, n*unit >= least
-	}, print: printSize, wants: "a size such as 64KiB or 1MiB, from " + printSize(least) + " to " + printSize(most)}
+	}, print: printSize, name: "size", wants: "a size such as 64KiB or 1MiB, from " + sizeText(least) + " to " + sizeText(most)}
 }
 
 func printSize(n int) string {
+	if s := sizeText(n); s != strconv.Itoa(n) {
+		return strconv.Quote(s)
+	}
+	return strconv.Itoa(n)
+}
+
+func sizeText(n int) string {
 	for _, u := range []struct {
 		suffix string
 		bytes  int
 	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
 		if n >= u.bytes && n%u.bytes == 0 {
-			return strconv.Quote(strconv.Itoa(n/u.bytes) + u.suffix)
+			return strconv.Itoa(n/u.bytes) + u.suffix
 		}
 	}
 	return strconv.Itoa(n)
@@ -229,7 +244,14 @@ func text(field *string) value {
 		s, ok := raw.(string)
 		s = strings.TrimSpace(s)
 		return s, ok && len(s) <= 4096 && printable(s)
-	}, print: strconv.Quote, wants: "text without control characters (numbers need quotes)"}
+	}, print: strconv.Quote, name: "text", wants: "text without control characters (numbers need quotes)"}
+}
+
+// filePath is text that names a file; whether it is there is for others to see.
+func filePath(field *string) value {
+	v := text(field).(scalar[string])
+	v.name = "path"
+	return v
 }
 
 func printable(s string) bool {
@@ -241,7 +263,7 @@ func choice(field *string, options ...string) value {
 		s, _ := raw.(string)
 		s = strings.ToLower(strings.TrimSpace(s))
 		return s, slices.Contains(options, s)
-	}, print: strconv.Quote, wants: oneOf(options)}
+	}, print: strconv.Quote, name: "`" + strings.Join(options, "`, `") + "`", wants: oneOf(options)}
 }
 
 func oneOf(options []string) string {
@@ -267,5 +289,5 @@ func level(field *slog.Level) value {
 		}
 		return 0, false
 	}, print: func(l slog.Level) string { return strconv.Quote(strings.ToLower(l.String())) },
-		wants: "debug, info, warn or error"}
+		name: "`debug`, `info`, `warn`, `error`", wants: "debug, info, warn or error"}
 }
