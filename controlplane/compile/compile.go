@@ -132,7 +132,7 @@ func (c *compiler) services() []*service {
 			from = len(sourceOrder)
 		}
 		for j := range snapshot.Services {
-			from, in := from, &snapshot.Services[j]
+			in := &snapshot.Services[j]
 			owner := snapshot.Source + "/" + in.Name
 			s := byOwner[owner]
 			if s == nil {
@@ -141,6 +141,7 @@ func (c *compiler) services() []*service {
 				all = append(all, s)
 			}
 			s.createIndex = min(s.createIndex, in.CreateIndex)
+			s.instances = slices.Grow(s.instances, len(in.Instances))
 			for k := range in.Instances {
 				s.instances = append(s.instances, instance{Instance: &in.Instances[k]})
 			}
@@ -173,13 +174,25 @@ func compareInstance(a, b instance) int {
 
 // read reads the tags of all instances of s.
 func (c *compiler) read(s *service) {
+	// Instances mostly have the same tags, or one of two sets during a rolling
+	// change. More are remembered only so far that looking costs little.
+	var seen [4]struct {
+		tags []string
+		*request
+	}
+	next := 0
 	for i := range s.instances {
 		in := &s.instances[i]
-		// Mostly all instances have the same tags.
-		if i > 0 && slices.Equal(in.Tags, s.instances[i-1].Tags) {
-			in.request = s.instances[i-1].request
-		} else {
+		for _, known := range seen {
+			if known.request != nil && slices.Equal(known.tags, in.Tags) {
+				in.request = known.request
+				break
+			}
+		}
+		if in.request == nil {
 			in.request = c.request(in.Tags)
+			seen[next].tags, seen[next].request = in.Tags, in.request
+			next = (next + 1) % len(seen)
 		}
 		for _, f := range in.faults {
 			s.note(in.ID, f.claim, f.reason)

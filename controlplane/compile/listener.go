@@ -89,12 +89,13 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 		createIndex uint64
 	}
 	found := make([]candidate, 0, len(cl.members))
+	var room [8]netip.AddrPort // of most instances, and a proxy
 	for _, in := range cl.members {
 		if !c.serves(in.Health) {
 			continue
 		}
 		refuse := func(why string) { cl.by.note(in.ID, cl.tag, reason("not served: %s", why)) }
-		addrs, why := c.targets(in.Host, in.Port)
+		addrs, why := c.targets(room[:0], in.Host, in.Port)
 		if why != "" {
 			refuse(why)
 			continue
@@ -107,7 +108,7 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 		}
 		dialled := addrs
 		if p := in.proxy; p != nil {
-			via, why := c.targets(p.host, int(p.port))
+			via, why := c.targets(nil, p.host, int(p.port))
 			if why != "" {
 				refuse("proxy: " + why)
 				continue

@@ -5,47 +5,55 @@ import (
 	"slices"
 )
 
-// targets resolves a host and a port to addresses to connect to, at least one,
-// or says why there is none.
-func (c *compiler) targets(host string, port int) (addrs []netip.AddrPort, why string) {
+// targets appends to addrs where a host and a port are to be reached, at least
+// one address, or says why there is none.
+func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []netip.AddrPort, why string) {
 	if port < 1 || port > 65535 {
-		return nil, reason("port %d; want 1 to 65535", port)
+		return addrs, reason("port %d; want 1 to 65535", port)
 	}
-	var room [1]netip.Addr
-	ips := room[:]
 	if ip, err := netip.ParseAddr(host); err == nil {
-		ips[0] = ip
-	} else {
-		switch {
-		case host == "":
-			return nil, "no address"
-		case c.in.Hosts == nil:
-			return nil, reason("%s is no IP address", show(host))
-		}
-		if ips, err = c.in.Hosts(host); err != nil {
-			return nil, reason("host %s: %s", show(host), show(err.Error()))
-		}
-	}
-	addrs = make([]netip.AddrPort, 0, len(ips))
-	for _, ip := range ips {
-		ip = ip.Unmap()
-		switch {
-		case !ip.IsValid():
-		case ip.Zone() != "":
-			why = reason("%s: addresses with a zone are not supported", show(host))
-		case ip.IsMulticast():
-			why = reason("%s: a multicast address", show(host))
-		default:
+		if ip, why = unicast(ip); why == "" {
 			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(port)))
 		}
+		return addrs, why
 	}
 	switch {
-	case len(addrs) > 0:
-		return addrs, ""
-	case why == "":
-		why = reason("host %s has no address", show(host))
+	case host == "":
+		return addrs, "no address"
+	case c.in.Hosts == nil:
+		return addrs, reason("%s is no IP address", show(host))
 	}
-	return nil, why
+	ips, err := c.in.Hosts(host)
+	if err != nil {
+		return addrs, reason("host %s: %s", show(host), show(err.Error()))
+	}
+	before := len(addrs)
+	why = "no address"
+	for _, ip := range ips {
+		if ip, not := unicast(ip); not == "" {
+			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(port)))
+		} else {
+			why = not
+		}
+	}
+	if len(addrs) > before {
+		return addrs, ""
+	}
+	return addrs, reason("host %s: %s", show(host), why)
+}
+
+// unicast returns the address that ip is to be reached at, or why it cannot be.
+func unicast(ip netip.Addr) (_ netip.Addr, why string) {
+	ip = ip.Unmap()
+	switch {
+	case !ip.IsValid():
+		why = "no address"
+	case ip.Zone() != "":
+		why = "addresses with a zone are not supported"
+	case ip.IsMulticast():
+		why = "a multicast address"
+	}
+	return ip, why
 }
 
 // loop reports whether connecting to any of the addresses would reach dill

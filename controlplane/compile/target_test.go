@@ -56,7 +56,7 @@ func TestNamesWithoutAResolver(t *testing.T) {
 
 	none := func(string) ([]netip.Addr, error) { return nil, nil }
 	r = Compile(config(), Input{Hosts: none, Snapshots: []source.Snapshot{consul(svc("web", 1, at(inst(1, claim5000), "web.test", 80)))}})
-	wantRefused(t, r, "consul/web i1|"+claim5000+"|host web.test has no address")
+	wantRefused(t, r, "consul/web i1|"+claim5000+"|host web.test: no address")
 }
 
 // TestProxyWithoutAnAddressIsNotBypassed: dill must not connect directly.
