@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,8 +69,8 @@ type Dataplane struct {
 // Consul is where and how to watch Consul.
 type Consul struct {
 	Enabled         bool   // set in the file or by DILL_*, or no other source is
-	Address         string // URL: http, https or unix
-	Token           string // at most one of Token and TokenFile is set
+	Address         string // URL: http, https or unix; may hold a password
+	Token           Secret // at most one of Token and TokenFile is set
 	TokenFile       string
 	Datacenter      string
 	Namespace       string
@@ -85,13 +86,29 @@ type Consul struct {
 // Nomad is where and how to watch Nomad.
 type Nomad struct {
 	Enabled   bool
-	Address   string // URL: http or https
-	Token     string
+	Address   string // URL: http or https; may hold a password
+	Token     Secret
 	Namespace string
 	Wait      time.Duration
 	Stale     bool
 	TLS       TLS
 }
+
+// Secret is text that no way of printing shows: string(s) is its value.
+type Secret string
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// GoString keeps %#v from showing it.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// MarshalText keeps encoders from showing it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // TLS is how to authenticate a server and dill to it. Paths are of PEM files.
 type TLS struct {
@@ -109,7 +126,7 @@ type File struct {
 
 // HTTP is a polled endpoint that serves a routing file.
 type HTTP struct {
-	Endpoint     string // URL: http or https; "" = off
+	Endpoint     string // URL: http or https; may hold a password; "" = off
 	PollInterval time.Duration
 	PollTimeout  time.Duration
 }

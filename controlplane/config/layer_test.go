@@ -148,7 +148,7 @@ func TestConsulVariables(t *testing.T) {
 		{"environment beats file", "consul.token_file = '/mine'", []string{"DILL_CONSUL_TOKEN=a"}, "a", ""},
 	} {
 		c := mustLoad(t, write(t, "c.toml", tt.content), tt.environ...)
-		if c.Consul.Token != tt.token || c.Consul.TokenFile != tt.file {
+		if string(c.Consul.Token) != tt.token || c.Consul.TokenFile != tt.file {
 			t.Errorf("%s: token %q, file %q", tt.name, c.Consul.Token, c.Consul.TokenFile)
 		}
 	}

