@@ -113,7 +113,7 @@ func FuzzAllow(f *testing.F) {
 			return false
 		}
 		each := func(text string) bool {
-			for _, item := range strings.Split(text, ",") {
+			for item := range strings.SplitSeq(text, ",") {
 				if p, ok := parseRange(strings.Trim(item, " ")); ok && p.Contains(ip) {
 					return true
 				}

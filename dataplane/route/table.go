@@ -1,7 +1,7 @@
 // Package route holds what the control plane publishes and the event loops
 // read: an immutable Table behind one atomic pointer, and the pickers that
-// choose a backend from it. It does no I/O, knows no clock (callers pass
-// monotonic nanoseconds) and allocates nothing after a table was built.
+// choose a backend from it. It does no I/O, reads no clock by itself (see Now)
+// and allocates nothing after a table was built.
 //
 //	t := route.NewTable(gen, listeners, refused, prev) // control plane
 //	engine.Publish(t)
