@@ -50,21 +50,17 @@ func TestNobodysPortClosesBecauseConsulBlinked(t *testing.T) {
 			}
 			within(t, func(w *world) {
 				check := func(op string) {
-					t.Helper()
 					for n := range truth {
 						at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(5000+n))
 						if l := w.Status().Table.Lookup(at); l == nil || len(l.Backends) == 0 {
-							t.Errorf("after %s: %s is closed", op, at)
-							t.Log(w.history.text.String())
 							w.stop()
 							<-w.ran
-							t.FailNow()
+							w.t.Fatalf("after %s: %s is closed; the log:\n%s", op, at, w.history.text.String())
 						}
 					}
 				}
 				step := func(op string, s source.Snapshot, d time.Duration) {
-					t.Helper()
-					w.log.Info("OP " + op)
+					w.log.Info("step", "op", op)
 					w.send(s)
 					w.wait(spacing)
 					check(op)

@@ -19,7 +19,7 @@ type feed struct {
 	missing     map[instance]settled // absent from believed in, still in services
 	settling    int                  // how many of those wait for their time
 	troubled    bool                 // had an error since it was last believed
-	settleUntil time.Time            // absences first seen before this wait
+	settleUntil time.Time            // absences first seen before this settle, see due
 	current     time.Time            // when it was last believed
 
 	// The mass-removal guard's part.
@@ -76,7 +76,8 @@ type plan struct {
 // plan works out the feed's services now. With hold set nothing is removed
 // except what the proof, if there is one, lacks as well.
 func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
-	if f.believed() && !hold && len(f.missing) == 0 && !f.doubtful(now) {
+	fresh := f.due(now, settle)
+	if f.believed() && !hold && len(f.missing) == 0 && fresh.IsZero() {
 		return plan{services: f.in.Services} // the common case: nothing to keep
 	}
 	p := plan{missing: make(map[instance]settled)}
@@ -90,8 +91,8 @@ func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
 		}
 		k := instance{service, id}
 		due, known := f.missing[k]
-		if !known && f.doubtful(now) {
-			due = now.Add(settle)
+		if !known {
+			due = fresh
 		}
 		kept := hold && (f.proof == nil || seen[k])
 		if now.Before(due) {
@@ -107,9 +108,18 @@ func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
 	return p
 }
 
-// doubtful tells whether an absence first seen now has to settle.
-func (f *feed) doubtful(now time.Time) bool {
-	return f.in.Suspect || now.Before(f.settleUntil)
+// due is when an absence first seen now is believed, zero = at once.
+func (f *feed) due(now time.Time, settle time.Duration) time.Time {
+	last := f.settleUntil.Add(settle)
+	switch {
+	case f.in.Suspect || now.Before(f.settleUntil):
+		return now.Add(settle)
+	case f.settling > 0 && now.Before(last):
+		// The leftovers of doubtful times would make a listener look alive
+		// to the guard that has just lost its last real instance.
+		return last
+	}
+	return time.Time{}
 }
 
 // merge returns in, together with those instances of have that in lacks and

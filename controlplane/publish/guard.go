@@ -38,16 +38,11 @@ func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) ca
 	for _, owner := range lost {
 		saved[sourceOf(owner)]++
 	}
-	open, total := make(map[string]int), 0
+	open := make(map[string]int)
 	for _, l := range p.table.Listeners {
-		// What is settled to go soon must not dilute the share of the rest.
-		if f := p.feeds[sourceOf(l.Owner)]; lost[l.Addr] == "" && f != nil && f.leaving(l.Owner) {
-			continue
-		}
 		open[sourceOf(l.Owner)]++
-		total++
 	}
-	all := p.tooMany(len(lost), total)
+	all := p.tooMany(len(lost), len(p.table.Listeners))
 	for name := range hold {
 		f := p.feeds[name]
 		// Once held, a source is held until the matter is settled: listeners
@@ -67,7 +62,7 @@ func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) ca
 	for name := range hold {
 		f := p.feeds[name]
 		if f.held != saved[name] {
-			p.log.Warn("removal held", keySource, name, keyListeners, saved[name], keyOpen, total)
+			p.log.Warn("removal held", keySource, name, keyListeners, saved[name], keyOpen, len(p.table.Listeners))
 		}
 		f.held = saved[name]
 		if !f.asking && !now.Before(f.retryAt) {
@@ -157,19 +152,5 @@ func (f *feed) doubts(owner string, allowWarning bool) bool {
 	i, ok := position(f.proof.Services, name)
 	return ok && slices.ContainsFunc(f.proof.Services[i].Instances, func(i source.Instance) bool {
 		return i.Health == source.Passing || i.Health == source.Warning && allowWarning
-	})
-}
-
-// leaving tells whether every instance of this owner is absent already, and
-// only waits to be believed so.
-func (f *feed) leaving(owner string) bool {
-	if len(f.missing) == 0 {
-		return false
-	}
-	_, name, _ := strings.Cut(owner, "/")
-	i, ok := position(f.services, name)
-	return ok && !slices.ContainsFunc(f.services[i].Instances, func(i source.Instance) bool {
-		_, absent := f.missing[instance{name, i.ID}]
-		return !absent
 	})
 }
