@@ -121,7 +121,7 @@ func (s *Source) read(sink source.Sink, patience bool) (done bool) {
 	if patience && !look(s.path).sameFile(seen) {
 		return false
 	}
-	err = s.keep.Take(s.format, data, false, sink)
+	err = s.keep.Take(s.format, data, sink)
 	if err != nil && patience && seen.at.Sub(seen.info.ModTime()) < pauseWritten {
 		return false
 	}

@@ -8,6 +8,4 @@
 //
 // Whatever the endpoint does – away, slow, 5xx, a login page, half a document –
 // the last good document stays in force, and the snapshot and the log say so.
-// The first document after a failure is marked suspect, until the next poll
-// finds the same: a server that has just come back may not know all yet.
 package http

@@ -122,7 +122,6 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 func (s *Source) poll(ctx context.Context, sink source.Sink) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("no complete answer within %s", s.timeout))
 	defer cancel()
-	suspect := s.keep.Synced() && s.keep.Stale()
 	doc, err := fetch(ctx, s.client, s.endpoint, s.seen)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -133,11 +132,28 @@ func (s *Source) poll(ctx context.Context, sink source.Sink) error {
 		s.keep.Confirm(sink)
 		return nil
 	}
-	if err := s.keep.Take(doc.format, doc.data, suspect, sink); err != nil {
+	if err := s.keep.Take(doc.format, doc.data, sink); err != nil {
 		return fmt.Errorf("%s: %w", doc.format, err)
 	}
 	s.seen = doc.validators
 	return nil
+}
+
+// Confirm reads the endpoint once more, whatever it said before. The control
+// plane asks before it believes that many services are gone at once. It may be
+// called from any goroutine.
+func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := fetch(ctx, s.client, s.endpoint, validators{})
+	if err != nil {
+		return source.Snapshot{}, err
+	}
+	doc, err := routing.Decode(answer.format, answer.data)
+	if err != nil {
+		return source.Snapshot{}, fmt.Errorf("%s: %w", answer.format, err)
+	}
+	return source.Snapshot{Source: name, Services: doc.Services, Synced: true}, nil
 }
 
 // jitter spreads polls by a tenth, so that instances of dill started together

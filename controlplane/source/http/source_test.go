@@ -151,7 +151,7 @@ func (f *follower) until(want string) source.Snapshot {
 }
 
 // showSnapshot writes a snapshot as its services' names, with "!" in front if it
-// carries an error, "?" if it is not synced and "~" if it is suspect.
+// carries an error and "?" if it is not synced.
 func showSnapshot(s source.Snapshot) string {
 	var b strings.Builder
 	if s.Err != nil {
@@ -159,9 +159,6 @@ func showSnapshot(s source.Snapshot) string {
 	}
 	if !s.Synced {
 		b.WriteString("?")
-	}
-	if s.Suspect {
-		b.WriteString("~")
 	}
 	for i, svc := range s.Services {
 		if i > 0 {
@@ -329,7 +326,7 @@ func TestFailureKeepsTheLastGood(t *testing.T) {
 			f.until("a")
 			e.set(tt.handler)
 			bad := f.until("!a")
-			if !bad.Synced || bad.Suspect || bad.StaleSince.IsZero() {
+			if !bad.Synced || bad.StaleSince.IsZero() {
 				t.Errorf("snapshot of a failure: %+v", bad)
 			}
 			if text := bad.Err.Error(); !strings.Contains(text, tt.want) || !strings.HasPrefix(text, "routing endpoint "+e.URL) {
@@ -343,10 +340,10 @@ func TestFailureKeepsTheLastGood(t *testing.T) {
 				got = append(got, showSnapshot(s))
 			}
 			// How far a broken answer comes may differ, so its error may once.
-			if !slices.Equal(slices.Compact(slices.Clone(got)), []string{"a", "!a", "~b", "b"}) || len(got) > 5 {
+			if !slices.Equal(slices.Compact(slices.Clone(got)), []string{"a", "!a", "b"}) || len(got) > 4 {
 				t.Errorf("snapshots %q, want one of each state", got)
 			}
-			if log := f.log.String(); strings.Count(log, "keeping the last good one") != len(got)-3 {
+			if log := f.log.String(); strings.Count(log, "keeping the last good one") != len(got)-2 {
 				t.Errorf("%d snapshots; log:\n%s", len(got), log)
 			}
 		})
@@ -420,8 +417,37 @@ func TestServerIsAway(t *testing.T) {
 	server := &http.Server{Handler: answerWith("", document("a"))}
 	go server.Serve(l)
 	defer server.Close()
-	if s := f.until("a"); s.Suspect {
-		t.Error("the very first document is suspect; there is nothing it could remove")
+	f.until("a")
+}
+
+func TestConfirmAsksAnew(t *testing.T) {
+	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("ETag", `"1"`)
+		fmt.Fprint(w, document("a"))
+	})
+	s, err := New(e.URL, time.Hour, 10*time.Second, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.CloseIdleConnections()
+	if err := s.poll(t.Context(), func(source.Snapshot) {}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Confirm(t.Context())
+	if err != nil || showSnapshot(got) != "a" {
+		t.Errorf("Confirm: %+v, %v", got, err)
+	}
+	for _, h := range []http.HandlerFunc{
+		answerWith("", "{"), func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
+	} {
+		e.set(h)
+		if got, err := s.Confirm(t.Context()); err == nil || got.Synced {
+			t.Errorf("Confirm of a failing endpoint: %+v, %v", got, err)
+		}
 	}
 }
 

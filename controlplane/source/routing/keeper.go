@@ -35,17 +35,12 @@ func NewKeeper(name, subject string, log *slog.Logger) *Keeper {
 // Synced tells whether there ever was a good document.
 func (k *Keeper) Synced() bool { return k.snapshot.Synced }
 
-// Stale tells whether the newest attempt to read the document failed.
-func (k *Keeper) Stale() bool { return k.snapshot.Err != nil }
-
 // Take reads data as the newest content. If it is no usable document it returns
 // why, and nothing changes: whether that is a failure (Fail) the source knows.
-// With suspect, a content that differs is marked so until it is taken or
-// confirmed once more.
-func (k *Keeper) Take(f Format, data []byte, suspect bool, sink source.Sink) error {
+func (k *Keeper) Take(f Format, data []byte, sink source.Sink) error {
 	sum := sha256.Sum256(data)
 	if k.snapshot.Synced && sum == k.content {
-		k.good(k.snapshot.Services, suspect, sink)
+		k.good(k.snapshot.Services, sink)
 		return nil
 	}
 	doc, err := Decode(f, data)
@@ -54,27 +49,24 @@ func (k *Keeper) Take(f Format, data []byte, suspect bool, sink source.Sink) err
 	}
 	k.content = sum
 	LogProblems(k.log, doc.Problems)
-	k.good(doc.Services, suspect, sink)
+	k.good(doc.Services, sink)
 	return nil
 }
 
 // Confirm records that the content is still the one taken last.
 func (k *Keeper) Confirm(sink source.Sink) {
-	k.good(k.snapshot.Services, false, sink)
+	k.good(k.snapshot.Services, sink)
 }
 
-func (k *Keeper) good(services []source.Service, suspect bool, sink source.Sink) {
+func (k *Keeper) good(services []source.Service, sink source.Sink) {
 	k.current = time.Now()
 	changed := !k.snapshot.Synced || !reflect.DeepEqual(services, k.snapshot.Services)
 	recovered := k.snapshot.Err != nil
-	suspect = suspect && changed
-	if !changed && !recovered && suspect == k.snapshot.Suspect {
+	if !changed && !recovered {
 		return
 	}
-	k.snapshot = source.Snapshot{Source: k.snapshot.Source, Services: services, Synced: true, Suspect: suspect}
-	if changed || recovered {
-		k.log.Info("routing document read", "services", len(services), "changed", changed)
-	}
+	k.snapshot = source.Snapshot{Source: k.snapshot.Source, Services: services, Synced: true}
+	k.log.Info("routing document read", "services", len(services), "changed", changed)
 	sink(k.snapshot)
 }
 

@@ -24,8 +24,8 @@ func TestKeeper(t *testing.T) {
 		k := NewKeeper("test", "document x", slog.New(slog.NewTextHandler(&log, nil)))
 
 		start := time.Now()
-		take := func(data string, suspect bool) func() error {
-			return func() error { return k.Take(JSON, []byte(data), suspect, sink) }
+		take := func(data string) func() error {
+			return func() error { return k.Take(JSON, []byte(data), sink) }
 		}
 		fail := func(text string) func() error {
 			return func() error { k.Fail(errors.New(text), sink); return nil }
@@ -40,19 +40,18 @@ func TestKeeper(t *testing.T) {
 		}{
 			{"away at first", fail("away"), false, "?! [] document x: away", 0, "waiting for a good one"},
 			{"still away", fail("away"), false, "", 0, ""},
-			{"broken", take("{", false), true, "", 0, ""},
-			{"first good one", take(a, false), false, "[a]", 0, "routing document read"},
-			{"the same", take(a, false), false, "", 0, ""},
-			{"other text, same routes", take(a+" ", false), false, "", 0, ""},
+			{"broken", take("{"), true, "", 0, ""},
+			{"first good one", take(a), false, "[a]", 0, "routing document read"},
+			{"the same", take(a), false, "", 0, ""},
+			{"other text, same routes", take(a + " "), false, "", 0, ""},
 			{"confirmed", func() error { k.Confirm(sink); return nil }, false, "", 0, ""},
 			{"looked at", func() error { k.Again(); return nil }, false, "", 0, ""},
 			{"away again", fail("away"), false, "! [a] document x: away", 7 * time.Second, "keeping the last good one"},
 			{"for another reason", fail("broken"), false, "! [a] document x: broken", 7 * time.Second, "keeping the last good one"},
-			{"back unchanged", take(a+" ", true), false, "[a]", 0, "changed=false"},
+			{"back unchanged", take(a + " "), false, "[a]", 0, "changed=false"},
 			{"away once more", fail("away"), false, "! [a] document x: away", 10 * time.Second, "keeping"},
-			{"back with a change", take(b, true), false, "suspect [b]", 0, "changed=true"},
-			{"confirmed, so trusted", take(b, false), false, "[b]", 0, ""},
-			{"mistake in an entry", take(`{"services": [{"name": "c"}]}`, false), false, "[c]", 0, "mistake in routing document"},
+			{"back with a change", take(b), false, "[b]", 0, "changed=true"},
+			{"mistake in an entry", take(`{"services": [{"name": "c"}]}`), false, "[c]", 0, "mistake in routing document"},
 		} {
 			sent = nil
 			log.Reset()
@@ -86,9 +85,6 @@ func show1(s source.Snapshot) string {
 	}
 	if s.Err != nil {
 		b.WriteString("!")
-	}
-	if s.Suspect {
-		b.WriteString("suspect")
 	}
 	if b.Len() > 0 {
 		b.WriteString(" ")
