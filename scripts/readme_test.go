@@ -58,7 +58,11 @@ func TestReadmeNamesWhatExists(t *testing.T) {
 		}
 	}
 	for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(text, -1) {
-		if _, err := os.Stat("../" + m[1]); err != nil {
+		if title, ok := strings.CutPrefix(m[1], "#"); ok {
+			if !strings.Contains(strings.ToLower(text), "\n## "+strings.ReplaceAll(title, "-", " ")+"\n") {
+				t.Errorf("the README links its own heading %q, which it does not have", title)
+			}
+		} else if _, err := os.Stat("../" + m[1]); err != nil {
 			t.Errorf("the README links %s: %v", m[1], err)
 		}
 	}
