@@ -78,7 +78,8 @@ func maglev(backends []*Backend) []uint16 {
 
 // maglevSize is the smallest prime ≥ maglevShare × n, for n rounded up to 16,
 // 64, 256 and so on. Without the steps every new backend would change the
-// size, and with it the entry of nearly every client: measured 90 % moved.
+// size, and a new size moves nearly every client: 94 % of them from 16 backends
+// to 17, where the size steps, and 7 % from 17 to 18, where it does not.
 func maglevSize(n int) uint64 {
 	room := 16
 	for room < n {
