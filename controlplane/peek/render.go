@@ -129,9 +129,9 @@ func (r report) lingering() (lines []string) {
 		}
 		left := "until that is confirmed"
 		if d := until.Sub(r.now); d > 0 {
-			left = "for " + r.round(d)
+			left = "for " + r.round(d) + " more"
 		}
-		lines = append(lines, fmt.Sprintf("%s: no instance of %s is passing, the last ones that were are tried %s", l.Addr, escape(l.Owner), left))
+		lines = append(lines, fmt.Sprintf("%s: no instance of %s is passing, those listed are tried %s", l.Addr, escape(l.Owner), left))
 	}
 	return lines
 }

@@ -98,11 +98,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 	if !maps.Equal(owners, p.owners) {
 		p.owners, p.unsaved = owners, true
 	}
-	for addr := range c.lingers.until {
-		if _, already := p.lingering[addr]; !already {
-			p.log.Warn("listener lingers", keyListener, addr, keyOwner, owners[addr], keyFor, p.set.Linger)
-		}
-	}
+	p.noteLingering(c.lingers.until, owners)
 	p.lingering = c.lingers.until
 	p.cfg.Names.Sweep()
 
@@ -111,6 +107,24 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 		if f.held > 0 && !f.asking {
 			p.due = earliest(p.due, f.retryAt)
 		}
+	}
+}
+
+// noteLingering logs what begins to linger.
+func (p *Publisher) noteLingering(next untils, owners map[netip.AddrPort]string) {
+	var begun []netip.AddrPort
+	for addr := range next {
+		if _, already := p.lingering[addr]; !already {
+			begun = append(begun, addr)
+		}
+	}
+	slices.SortFunc(begun, netip.AddrPort.Compare)
+	if len(begun) > maxLines {
+		p.log.Warn("listeners linger", keyListeners, len(begun), keyFor, p.set.Linger)
+		return
+	}
+	for _, addr := range begun {
+		p.log.Warn("listener lingers", keyListener, addr, keyOwner, owners[addr], keyFor, p.set.Linger)
 	}
 }
 

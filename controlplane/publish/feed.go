@@ -185,11 +185,17 @@ func instances(services []source.Service) map[instance]bool {
 // sameServices tells whether a and b are equal in every field.
 func sameServices(a, b []source.Service) bool {
 	return slices.EqualFunc(a, b, func(x, y source.Service) bool {
-		return x.Name == y.Name && x.CreateIndex == y.CreateIndex &&
-			slices.EqualFunc(x.Instances, y.Instances, func(i, j source.Instance) bool {
-				return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
-					i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
-			})
+		return x.Name == y.Name && x.CreateIndex == y.CreateIndex && sameInstances(x.Instances, y.Instances)
+	})
+}
+
+func sameInstances(a, b []source.Instance) bool {
+	if len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] {
+		return true // sources hand on what did not change
+	}
+	return slices.EqualFunc(a, b, func(i, j source.Instance) bool {
+		return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
+			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
 	})
 }
 

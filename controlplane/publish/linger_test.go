@@ -73,6 +73,17 @@ func TestMaintenanceNeverLingers(t *testing.T) {
 	})
 }
 
+func TestMassLingerIsSummedUp(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", many(40, "")...)
+		w.wait(time.Second)
+		w.tell("consul", many(40, "!")...)
+		if w.history.count("listeners linger") != 1 || w.history.count("listener lingers") != 0 {
+			t.Errorf("log:\n%s", w.history.text.String())
+		}
+	})
+}
+
 // The whole node goes into maintenance: an operator's word, not an accident.
 func TestMassMaintenanceIsNotHeld(t *testing.T) {
 	within(t, func(w *world) {
