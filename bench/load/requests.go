@@ -1,0 +1,162 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dill/bench/internal/sock"
+	"dill/bench/wire"
+)
+
+// exchange is a connection that sends requests and takes their answers, one at
+// a time.
+type exchange struct {
+	fd      int
+	request []byte // as sent, behind the hello the first time
+	out     []byte // of it, still to be sent
+	reply   []byte
+	got     int // bytes of reply
+	seq     uint64
+	since   time.Time // when the request was due
+}
+
+var errLie = errors.New("the answer is not the one to this request")
+
+// openExchanges connects all connections of spec and adds them to poll under
+// their index.
+func openExchanges(poll *sock.Poller, spec Spec) (all []*exchange, err error) {
+	defer func() {
+		if err != nil {
+			closeExchanges(all)
+		}
+	}()
+	for i := range spec.Conns {
+		fd, err := sock.Dial(spec.Targets[i%len(spec.Targets)], patience)
+		if err != nil {
+			return all, fmt.Errorf("connection %d: %w", i, err)
+		}
+		x := &exchange{fd: fd, request: wire.NewMessage(uint64(i), spec.Size), reply: make([]byte, spec.Size)}
+		all = append(all, x)
+		hello := wire.Hello{Mode: wire.Echo, Size: uint32(spec.Size), Stream: uint64(i)}.AppendTo(nil)
+		if err := sock.WriteAll(fd, hello, patience); err != nil {
+			return all, fmt.Errorf("connection %d: %w", i, err)
+		}
+		if err := poll.Add(fd, sock.Edge, int32(i)); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func closeExchanges(all []*exchange) {
+	for _, x := range all {
+		unix.Close(x.fd)
+	}
+}
+
+// send begins the next request, which was due at that time.
+func (x *exchange) send(due time.Time) error {
+	x.seq++
+	wire.Stamp(x.request, x.seq)
+	x.out, x.got, x.since = x.request, 0, due
+	return x.flush()
+}
+
+func (x *exchange) flush() error {
+	for len(x.out) > 0 {
+		n, err := unix.Write(x.fd, x.out)
+		if err == unix.EAGAIN {
+			return nil
+		}
+		if err != nil {
+			return os.NewSyscallError("write", err)
+		}
+		x.out = x.out[n:]
+	}
+	return nil
+}
+
+// progress sends and reads what can be without waiting, and reports whether
+// the answer is complete. It is called for edges.
+func (x *exchange) progress() (done bool, err error) {
+	if len(x.out) > 0 {
+		if err := x.flush(); err != nil || len(x.out) > 0 {
+			return false, err
+		}
+	}
+	if x.seq == 0 {
+		return false, nil // nothing asked yet: the edge that the connect made
+	}
+	for x.got < len(x.reply) {
+		n, err := unix.Read(x.fd, x.reply[x.got:])
+		switch {
+		case err == unix.EAGAIN:
+			return false, nil
+		case err != nil:
+			return false, os.NewSyscallError("read", err)
+		case n == 0:
+			return false, errors.New("the connection ended before the answer was complete")
+		}
+		short := n < len(x.reply)-x.got
+		if x.got += n; short {
+			return false, nil
+		}
+	}
+	if !wire.IsAnswer(x.reply, x.request, x.seq) {
+		return false, errLie
+	}
+	return true, nil
+}
+
+func runRequests(ctx context.Context, spec Spec) (*Result, error) {
+	poll, err := sock.NewPoller()
+	if err != nil {
+		return nil, err
+	}
+	defer poll.Close()
+	all, err := openExchanges(poll, spec)
+	if err != nil {
+		return nil, err
+	}
+	defer closeExchanges(all)
+
+	w := newWindow(spec)
+	for i, x := range all {
+		if err := x.send(time.Now()); err != nil {
+			return nil, fmt.Errorf("connection %d: %w", i, err)
+		}
+	}
+	for w.tick(time.Now()) {
+		events, err := poll.Wait(patience)
+		if err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if len(events) == 0 {
+			return nil, fmt.Errorf("no answer for %v", patience)
+		}
+		for _, ev := range events {
+			x := all[ev.Fd]
+			done, err := x.progress()
+			if done {
+				// One reading of the clock ends this request and begins the
+				// next.
+				now := time.Now()
+				w.record(now.Sub(x.since))
+				w.bytes += uint64(2 * spec.Size)
+				err = x.send(now)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("connection %d, request %d: %w", ev.Fd, x.seq, err)
+			}
+		}
+	}
+	return w.result, w.err
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dill/bench/peer"
+)
+
+// options are the flags of a run.
+type options struct {
+	scenarios string
+	peers     string
+	pairs     int
+	duration  time.Duration
+	warmup    time.Duration
+	threads   int
+	dill      string
+	user      string
+	out       string
+}
+
+func parseOptions(args []string) (*options, error) {
+	o := new(options)
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.StringVar(&o.scenarios, "scenarios", "", "`names` of scenarios, separated by commas, * at the end matches more; all")
+	f.StringVar(&o.peers, "peers", "", "`names` of peers; all that are found")
+	f.IntVar(&o.pairs, "pairs", 5, "rounds of each scenario with a target")
+	f.DurationVar(&o.duration, "duration", 2*time.Second, "measured in each turn")
+	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before that")
+	f.IntVar(&o.threads, "threads", 2, "threads or workers of each peer")
+	f.StringVar(&o.dill, "dill", "", "the dill `binary`; it is built")
+	f.StringVar(&o.user, "user", "nobody", "whom to run proxies as in the unprivileged scenarios")
+	f.StringVar(&o.out, "out", filepath.Join("bench", "results"), "`directory` for the results; empty writes none")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("what is %q? All settings are flags", f.Arg(0))
+	}
+	if o.pairs < 1 || o.duration <= 0 || o.warmup < 0 || o.threads < 1 {
+		return nil, errors.New("-pairs, -duration and -threads want more than nothing")
+	}
+	return o, nil
+}
+
+// unprivileged returns whom to run the proxies of unprivileged scenarios as;
+// nil where this program itself has no privileges.
+func (o *options) unprivileged() (*user.User, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	return user.Lookup(o.user)
+}
+
+// findPeers returns the peers named by list, in the order of their turns, and
+// for each that is not on this machine how to get it. dill stands between
+// HAProxy and nginx, next to both.
+func findPeers(list, self string, dill *peer.Dill) (found []peer.Peer, missing []string, err error) {
+	var wanted []string
+	if list != "" {
+		for name := range strings.SplitSeq(list, ",") {
+			wanted = append(wanted, strings.TrimSpace(name))
+		}
+	}
+	all := []struct {
+		name string
+		find func() (peer.Peer, error)
+	}{
+		{"direct", func() (peer.Peer, error) { return peer.Direct{}, nil }},
+		{"haproxy", func() (peer.Peer, error) { return peer.FindHAProxy() }},
+		{"dill", func() (peer.Peer, error) { return dill, nil }},
+		{"nginx", func() (peer.Peer, error) { return peer.FindNginx() }},
+		{"go", func() (peer.Peer, error) { return peer.Go{Self: self}, nil }},
+	}
+	var names []string
+	for _, p := range all {
+		names = append(names, p.name)
+	}
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			return nil, nil, fmt.Errorf("no peer is called %q; there are: %s", name, strings.Join(names, " "))
+		}
+	}
+	for _, p := range all {
+		if wanted != nil && !slices.Contains(wanted, p.name) || p.name == "dill" && dill == nil {
+			continue
+		}
+		if peer, err := p.find(); err != nil {
+			missing = append(missing, err.Error())
+		} else {
+			found = append(found, peer)
+		}
+	}
+	return found, missing, nil
+}
+
+// buildDill builds the dill of this module into dir and returns its path and
+// what to call it.
+func buildDill(ctx context.Context, dir string) (path, version string, err error) {
+	version = "unknown"
+	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+		version = strings.TrimSpace(string(out))
+	}
+	path = filepath.Join(dir, "dill")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
+		"-ldflags", "-s -w -X main.version="+version, "-o", path, "dill/cmd/dill")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("build dill: %w\n%s", err, out)
+	}
+	return path, version, nil
+}
+
+// copySelf puts this program's binary where every user may run it: `go run`
+// leaves it in a directory of its own user's.
+func copySelf(dir string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	from, err := os.Open(self)
+	if err != nil {
+		return "", err
+	}
+	defer from.Close()
+	path := filepath.Join(dir, "bench")
+	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		to.Close()
+		return "", err
+	}
+	return path, to.Close()
+}

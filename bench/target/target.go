@@ -1,0 +1,133 @@
+// Package target is what dill wants to reach, as data, and the judge of it.
+// Nothing else says whether a target is met: the verdict follows from the
+// measured ratios each time.
+package target
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"dill/bench/result"
+	"dill/bench/stat"
+)
+
+// Target is a limit on a metric of dill in a scenario: of its ratio to a peer
+// measured in the same round, or of the value itself.
+type Target struct {
+	What     string
+	Scenario string
+	Metric   string
+	Peers    []string // the ratio is to the best of these in each round; none = the value itself
+	AtLeast  bool     // else at most
+	Limit    float64
+}
+
+// All are the targets, in the order in which they are shown.
+var All = []Target{
+	atLeast("bulk, 1 stream up", "bulk1", result.Throughput, 1.05, "haproxy"),
+	atLeast("bulk, 1 stream up", "bulk1", result.Throughput, 1.5, "nginx"),
+	atLeast("bulk, 1 stream down", "bulk1down", result.Throughput, 1.05, "haproxy"),
+	atLeast("bulk, 1 stream down", "bulk1down", result.Throughput, 1.5, "nginx"),
+	atLeast("bulk, 8 streams up", "bulk8", result.Throughput, 1.05, "haproxy"),
+	atLeast("bulk, 8 streams up", "bulk8", result.Throughput, 1.5, "nginx"),
+	atLeast("bulk, 8 streams down", "bulk8down", result.Throughput, 1.05, "haproxy"),
+	atLeast("bulk, 8 streams down", "bulk8down", result.Throughput, 1.5, "nginx"),
+	atMost("processor time per GB, 1 stream up", "bulk1", result.CPUPerGB, 1, "haproxy"),
+	atMost("processor time per GB, 1 stream down", "bulk1down", result.CPUPerGB, 1, "haproxy"),
+	atMost("processor time per GB, 8 streams up", "bulk8", result.CPUPerGB, 1, "haproxy"),
+	atMost("processor time per GB, 8 streams down", "bulk8down", result.CPUPerGB, 1, "haproxy"),
+	atLeast("bulk, unprivileged, 1 stream", "bulk1user", result.Throughput, 1.05, "haproxy"),
+	atLeast("bulk, unprivileged, 1 stream", "bulk1user", result.Throughput, 1.5, "nginx"),
+	atLeast("bulk, unprivileged, 8 streams", "bulk8user", result.Throughput, 1.05, "haproxy"),
+	atLeast("bulk, unprivileged, 8 streams", "bulk8user", result.Throughput, 1.5, "nginx"),
+	atLeast("request/response, 1 connection", "rr1", result.Rate, 1.15, "nginx"),
+	atLeast("request/response, 1 connection", "rr1", result.Rate, 1.25, "haproxy"),
+	atLeast("request/response, 64 connections", "rr64", result.Rate, 1, "nginx"),
+	atLeast("request/response, 64 connections", "rr64", result.Rate, 1.15, "haproxy"),
+	atMost("p99 at 64 connections", "rr64", result.P99, 1, "nginx"),
+	atLeast("new connection per request", "conn", result.Rate, 1, "haproxy", "nginx"),
+}
+
+func atLeast(what, scenario, metric string, limit float64, peers ...string) Target {
+	return Target{what, scenario, metric, peers, true, limit}
+}
+
+func atMost(what, scenario, metric string, limit float64, peers ...string) Target {
+	return Target{what, scenario, metric, peers, false, limit}
+}
+
+// ID names the target; it stays the same from release to release.
+func (t Target) ID() string {
+	return strings.Join(append([]string{t.Scenario, t.Metric}, t.Peers...), "/")
+}
+
+// Wanted writes the limit: "≥ 1.05 × haproxy", "≤ 512 B".
+func (t Target) Wanted() string {
+	sign := "≤"
+	if t.AtLeast {
+		sign = "≥"
+	}
+	if len(t.Peers) == 0 {
+		return sign + " " + result.MetricNamed(t.Metric).Format(t.Limit)
+	}
+	whom := t.Peers[0]
+	if len(t.Peers) > 1 {
+		whom = "the better of " + strings.Join(t.Peers, " and ")
+	}
+	return fmt.Sprintf("%s %.4g × %s", sign, t.Limit, whom)
+}
+
+// Got writes a measured value as Wanted writes the limit.
+func (t Target) Got(v float64) string {
+	if len(t.Peers) == 0 {
+		return result.MetricNamed(t.Metric).Format(v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// Measured returns what was measured of the target, one value a round.
+func (t Target) Measured(row *result.Row, subject string) []float64 {
+	if row == nil || row.Error != "" {
+		return nil
+	}
+	own := row.Values(subject, t.Metric)
+	more := result.MetricNamed(t.Metric).More
+	var values []float64
+	for _, round := range slices.Sorted(maps.Keys(own)) {
+		if len(t.Peers) == 0 {
+			values = append(values, own[round])
+			continue
+		}
+		best, all := 0.0, true
+		for i, peer := range t.Peers {
+			v, ok := row.Values(peer, t.Metric)[round]
+			all = all && ok
+			if i == 0 || more == (v > best) {
+				best = v
+			}
+		}
+		if all {
+			values = append(values, stat.Ratios([]float64{own[round]}, []float64{best})...)
+		}
+	}
+	return values
+}
+
+// Judge compares the row with the target.
+func (t Target) Judge(row *result.Row, subject string) result.Target {
+	s := stat.Summarize(t.Measured(row, subject))
+	return result.Target{
+		ID: t.ID(), What: t.What, Wanted: t.Wanted(), Got: s,
+		Verdict: stat.Judge(s, t.Limit, t.AtLeast),
+	}
+}
+
+// InDoubt reports whether some target of the row's scenario is undecided, and
+// more rounds could help.
+func InDoubt(row *result.Row, subject string) bool {
+	return slices.ContainsFunc(All, func(t Target) bool {
+		return t.Scenario == row.Scenario && t.Judge(row, subject).Verdict == stat.Undecided
+	})
+}
