@@ -35,6 +35,7 @@ type Publisher struct {
 	dirty      bool      // something changed since the last evaluation
 	due        time.Time // next moment at which time itself changes something
 	published  time.Time // last publication
+	rested     time.Time // no evaluation before that
 	unsaved    bool
 	confirming sync.WaitGroup
 }
@@ -141,11 +142,19 @@ func (p *Publisher) Run(ctx context.Context) {
 		}
 		next := p.due
 		if p.dirty {
-			if slot := p.published.Add(spacing); now.Before(slot) {
+			slot := p.published.Add(spacing)
+			if p.rested.After(slot) {
+				slot = p.rested
+			}
+			if now.Before(slot) {
 				next = slot
 			} else {
 				p.evaluate(ctx, now)
 				next = p.due
+				// News that turns out to be none must not eat a whole CPU
+				// however often it comes.
+				end := time.Now()
+				p.rested = end.Add(end.Sub(now))
 			}
 		}
 		if next.IsZero() {

@@ -1,13 +1,18 @@
 package publish
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"dill/controlplane/source"
 	"dill/controlplane/state"
+	"dill/dataplane/route"
 )
 
 // restored is the state of a former life: web owns 5000 though api asks for it.
@@ -83,6 +88,47 @@ func TestSavedAgeIsTheSources(t *testing.T) {
 			t.Errorf("saved %+v", s.Sources)
 		}
 	}, restored(time.Hour))
+}
+
+// Stop, write, read, start: the same ports on the same backends, with the same
+// owners, before any source has said a word.
+func TestRestartServesTheSameTable(t *testing.T) {
+	file := state.New(filepath.Join(t.TempDir(), "state"), slog.New(slog.DiscardHandler))
+	var before []string
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1", "n2"), svc("xyz", 5001, "n3", "n4!"))
+		w.wait(time.Second)
+		w.tell("file", svc("aaa", 5000, "f1"), svc("own", 6000, "f2"))
+		w.wait(time.Second)
+		before = routes(w.Status().Table)
+		w.stop()
+		<-w.ran
+		file.Save(w.saved[len(w.saved)-1])
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	file.Run(ctx)
+	restored, err := file.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, func(w *world) {
+		if after := routes(w.Status().Table); len(before) != 3 || !slices.Equal(after, before) {
+			t.Errorf("before %q\nafter  %q", before, after)
+		}
+	}, func(c *Config) { c.Restored = restored })
+}
+
+// routes writes a table down.
+func routes(t *route.Table) (lines []string) {
+	for _, l := range t.Listeners {
+		line := []string{l.Addr.String(), l.Owner, l.Strategy.String()}
+		for _, b := range l.Backends {
+			line = append(line, b.Addr.String())
+		}
+		lines = append(lines, strings.Join(line, " "))
+	}
+	return lines
 }
 
 // Without anything heard, a file of an earlier life is left alone.
