@@ -69,7 +69,7 @@ func TestSince(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		1234 * time.Microsecond: "1.2 ms",
 		12 * time.Millisecond:   "12 ms",
-		2 * time.Second:         "2000 ms",
+		2 * time.Second:         "2.0 s",
 	} {
 		if got := since(now, now.Add(d)); got != want {
 			t.Errorf("since(%v) = %q, want %q", d, got, want)

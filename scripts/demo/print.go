@@ -40,11 +40,15 @@ func quote(text string) {
 
 // since says how long it took from one moment to the other, as one would.
 func since(from, to time.Time) string {
-	ms := float64(to.Sub(from)) / float64(time.Millisecond)
-	if ms < 10 {
+	d := to.Sub(from)
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case d < 10*time.Millisecond:
 		return fmt.Sprintf("%.1f ms", ms)
+	case d < time.Second:
+		return fmt.Sprintf("%.0f ms", ms)
 	}
-	return fmt.Sprintf("%.0f ms", ms)
+	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
 // printHowToPlay says what to do with a demo that keeps running.

@@ -193,9 +193,8 @@ func peekBackends(table, listener string) []string {
 
 // addrs returns the addresses of backends in Peek's order.
 func addrs(backends []*backend) []string {
-	slices.SortFunc(backends, func(a, b *backend) int { return a.port - b.port })
 	var addrs []string
-	for _, b := range backends {
+	for _, b := range slices.SortedFunc(slices.Values(backends), func(a, b *backend) int { return a.port - b.port }) {
 		addrs = append(addrs, b.addr())
 	}
 	return addrs
