@@ -1,11 +1,14 @@
 package publish
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"dill/controlplane/resolve"
 	"dill/dataplane/route"
 )
 
@@ -140,7 +143,11 @@ func (d *diff) log(log *slog.Logger, t *route.Table) {
 		}
 	}
 	for _, r := range d.refused {
-		log.Warn("claim refused", keyOwner, r.Service, keyInstance, r.Instance, keyClaim, r.Claim, keyReason, r.Reason)
+		level := slog.LevelWarn
+		if strings.Contains(r.Reason, resolve.ErrPending.Error()) {
+			level = slog.LevelDebug // the answer is a moment away
+		}
+		log.Log(context.Background(), level, "claim refused", keyOwner, r.Service, keyInstance, r.Instance, keyClaim, r.Claim, keyReason, r.Reason)
 	}
 }
 

@@ -147,6 +147,9 @@ func TestAddressChangeIsPublished(t *testing.T) {
 		s.Instances[0].Host = "db.example"
 		w.tell("consul", s)
 		w.serves("pending")
+		if r := w.Status().Table.Refused; len(r) != 1 || w.history.count("claim refused") != 0 {
+			t.Errorf("refused %+v, log:\n%s", r, w.history.text.String())
+		}
 		w.wait(time.Second)
 		w.names.set("db.example", "10.0.0.9")
 		w.NamesChanged()

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dill/controlplane/compile"
+	"dill/controlplane/resolve"
 	"dill/controlplane/source"
 	"dill/controlplane/state"
 	"dill/dataplane/route"
@@ -236,7 +237,7 @@ func (n *names) Lookup(host string) ([]netip.Addr, error) {
 	}
 	a, err := netip.ParseAddr(host)
 	if err != nil {
-		return nil, errors.New("being looked up")
+		return nil, resolve.ErrPending
 	}
 	return []netip.Addr{a}, nil
 }
