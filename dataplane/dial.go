@@ -154,7 +154,7 @@ func (l *loop) connectEvent(s *session, i int, bits uint32) {
 	u := &s.side[upstream]
 	switch {
 	case bits&(sys.Err|sys.Hup) != 0:
-		if e := sys.ConnectError(u.fd); e == sys.ECONNRESET || e == sys.EPIPE {
+		if e := sys.TakeError(u.fd); e == sys.ECONNRESET || e == sys.EPIPE {
 			// Established, and reset since (a refusal is ECONNREFUSED). What it
 			// sent before can still be read.
 			u.set(failed)

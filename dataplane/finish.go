@@ -93,8 +93,11 @@ func (l *loop) passReset(s *session, dead int) bool {
 }
 
 // confirmReset looks whether a side that had ended cleanly was reset since.
-func (l *loop) confirmReset(s *session, d *side) {
-	if _, e := sys.Recv(d.fd, l.scratch[:1]); e != 0 && e != sys.EAGAIN {
+// After a FIN, recv returns 0 before it looks at the error. Taking SO_ERROR is
+// right here: there is nothing left to read that it could spoil. And HUP means
+// that both directions are shut, which without a FIN of ours is a reset.
+func (d *side) confirmReset(bits uint32) {
+	if sys.TakeError(d.fd) != 0 || bits&sys.Hup != 0 && !d.has(shut) {
 		d.set(failed)
 	}
 }

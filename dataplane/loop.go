@@ -315,8 +315,8 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	case handshaking:
 		l.handshakeEvent(s, i, bits)
 	case relaying:
-		if bits&sys.Err != 0 && d.has(eof) && !d.has(failed) {
-			l.confirmReset(s, d)
+		if bits&(sys.Err|sys.Hup) != 0 && d.has(eof) && !d.has(failed) {
+			d.confirmReset(bits)
 		}
 		l.relay(s)
 	}

@@ -114,9 +114,9 @@ func sockname(call uintptr, fd int32, sa *Sockaddr) netip.AddrPort {
 	return sa.AddrPort()
 }
 
-// ConnectError reads and clears SO_ERROR. It must only be used to finish a
-// connect: reading it later would turn a reset into what looks like a clean end.
-func ConnectError(fd int32) Errno {
+// TakeError reads and clears SO_ERROR. Use it only to finish a connect or when
+// reading is over: it turns a reset into what looks like a clean end.
+func TakeError(fd int32) Errno {
 	v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return errno(err)
