@@ -71,7 +71,7 @@ check: ## format, vet, staticcheck, go fix, tidy
 
 .PHONY: allocs
 allocs: ## the allocation tests, which the race detector would falsify
-	$(GO) test -run='Alloc' ./...
+	$(GO) test -run='(?i)alloc' ./...
 
 .PHONY: bench-once
 bench-once: ## run each Go benchmark once, so that none rots
