@@ -1,0 +1,137 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// catalog is the services that ask for a listener, with the tags of each.
+type catalog = map[string][]string
+
+// askCatalog reads the catalog. One that has nothing for dill is looked into
+// before it is believed.
+func (s *session) askCatalog(ctx context.Context, q query) (catalog, reply, error) {
+	q.filter = tagged
+	services, r, err := s.c.services(ctx, q)
+	if err != nil {
+		return nil, r, err
+	}
+	found := asking(services)
+	if len(found) > 0 {
+		return found, r, nil
+	}
+	if r.filtered || r.denying {
+		if err := s.c.diagnose(ctx); err != nil {
+			return nil, r, err
+		}
+	}
+	if s.known.Load() > 0 {
+		again, _, err := s.c.services(ctx, query{consistent: true, filter: tagged})
+		if err != nil {
+			return nil, r, err
+		}
+		found = asking(again)
+	}
+	return found, r, nil
+}
+
+// catalogRead takes an answer of the catalog's watch.
+func (s *session) catalogRead(a answer[catalog]) {
+	now, v := time.Now(), s.view
+	if a.err != nil {
+		s.catalogErr = a.err
+		v.fail(a.err, now)
+		return
+	}
+	v.contact = now
+	s.catalogErr = nil
+	if a.lag > maxLag {
+		s.catalogErr = fmt.Errorf("the consul server that answers has not heard from a leader for %v", a.lag.Round(time.Second))
+	}
+	if a.back || a.index < v.index {
+		s.historyWentBack(now)
+	}
+	if a.index != v.index && s.moved.IsZero() {
+		s.moved = now
+	}
+	v.index = a.index
+	first := !s.begun
+	if first {
+		s.begin(a.http2)
+	}
+	if a.filtered && !v.hidden {
+		v.hidden = true
+		s.src.log.Info("ACLs hide services from the token", keyServices, len(a.value))
+	}
+	s.reconcile(a.value, a.filtered, first)
+}
+
+// begin takes up work once it is known how Consul answers.
+func (s *session) begin(http2 bool) {
+	s.begun = true
+	s.budget = s.src.cfg.MaxConnections - reserve - 2 // the catalog's and the hint's
+	if http2 {
+		s.budget *= streams
+	}
+}
+
+// reconcile makes the view's services those of the catalog.
+func (s *session) reconcile(listed catalog, filtered, first bool) {
+	v := s.view
+	for name, t := range v.services {
+		switch _, ok := listed[name]; {
+		case ok:
+		case !filtered:
+			s.drop(t)
+		case !t.doubted:
+			// It may be gone, or hidden; its own answer tells. If it is not
+			// hidden, it comes unfiltered.
+			t.doubted = true
+			if first {
+				s.enlist(t)
+			}
+			s.want(t)
+		}
+	}
+	// In the order of names, so that a restart picks the same for its watches.
+	for _, name := range sortedNames(listed) {
+		tags := listed[name]
+		t, known := v.services[name]
+		if !known {
+			t = &tracked{name: name}
+			v.services[name] = t
+		}
+		switch {
+		case !known || first:
+			s.enlist(t)
+		case !slices.Equal(t.tags, tags) && t.stop == nil:
+			s.want(t)
+		}
+		t.tags, t.doubted = tags, false
+	}
+	s.known.Store(int64(len(v.services)))
+	s.balance()
+}
+
+// historyWentBack takes note that what was known may come from another history
+// than what comes next.
+func (s *session) historyWentBack(now time.Time) {
+	s.view.distrust(now)
+	for _, t := range s.view.services {
+		t.index = 0
+		if t.stop == nil && t.settled {
+			s.want(t)
+		}
+	}
+}
+
+func sortedNames(c catalog) []string {
+	names := make([]string, 0, len(c))
+	for name := range c {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,240 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+const (
+	// holdTimeout is how long a server holds a query while there is no leader
+	// (Consul's rpc_hold_timeout).
+	holdTimeout = 7 * time.Second
+
+	// promptTimeout is for queries that do not wait for a change.
+	promptTimeout = holdTimeout + 3*time.Second
+
+	// maxBody bounds what is read of one answer. 20,000 services with ten
+	// checks each stay well below it.
+	maxBody = 256 << 20
+
+	// tagged selects the services that ask for a listener. Servers before 1.14
+	// ignore it, so every answer is filtered again here.
+	tagged = `"dill" in ServiceTags`
+)
+
+// client is one set of connections to Consul, and the queries dill makes. It is
+// safe for concurrent use. Its errors are raw: see broken and plain.
+type client struct {
+	cfg       Config
+	token     *token
+	api       *api.Client
+	transport *http.Transport
+	counters  *counters
+}
+
+// query says how to ask.
+type query struct {
+	index      uint64 // wait for a change after it, 0 = answer at once
+	consistent bool   // more than the configuration asks for
+	filter     string
+}
+
+// reply is what Consul says about an answer.
+type reply struct {
+	index    uint64
+	filtered bool          // by ACLs: the answer may lack something
+	denying  bool          // what no token allows is denied
+	lag      time.Duration // since the server that answered heard from the leader
+	http2    bool
+}
+
+func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client, error) {
+	conf, err := cfg.TLS.load()
+	if err != nil {
+		return nil, err
+	}
+	c := &client{cfg: cfg, token: tok, counters: count}
+	c.transport = &http.Transport{
+		DialContext:            counted(dial, &count.connections),
+		TLSClientConfig:        conf,
+		TLSHandshakeTimeout:    2 * dialTimeout,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: userTimeout, PingTimeout: userTimeout},
+		MaxConnsPerHost:        cfg.MaxConnections,
+		MaxIdleConnsPerHost:    cfg.MaxConnections, // the default would reconnect for each query
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // the agent is near
+	}
+	address := cfg.Address
+	if strings.HasPrefix(address, "unix://") {
+		address = "http://localhost" // api would replace the transport by one of its own
+	}
+	c.api, err = api.NewClient(&api.Config{
+		Address:    address,
+		Datacenter: cfg.Datacenter,
+		Namespace:  cfg.Namespace,
+		Partition:  cfg.Partition,
+		HttpClient: &http.Client{
+			Transport: c,
+			// Consul redirects nothing but paths that are not clean, which
+			// the name of a service can make.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	})
+	return c, err
+}
+
+// close drops the idle connections; those in use end with their requests.
+func (c *client) close() { c.transport.CloseIdleConnections() }
+
+// replyKey is the context key of the *reply that RoundTrip fills in. The
+// api package reads some headers only if others are there, which they are not
+// in answers from an agent's own cache.
+type replyKey struct{}
+
+// RoundTrip makes the client a http.RoundTripper, for package api.
+func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
+	c.counters.request(req.URL.Path)
+	if c.cfg.Consistency == Leader && !strings.Contains(req.URL.RawQuery, "consistent") {
+		req = req.Clone(req.Context())
+		req.URL.RawQuery += "&leader=" // package api has no option for it
+	}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := req.Context().Value(replyKey{}).(*reply); ok {
+		r.read(resp)
+	}
+	resp.Body = &limitedBody{resp.Body, maxBody}
+	return resp, nil
+}
+
+func (r *reply) read(resp *http.Response) {
+	// One that is missing, or no number, counts as the lowest there is.
+	index, _ := strconv.ParseUint(resp.Header.Get("X-Consul-Index"), 10, 64)
+	r.index = max(index, 1)
+	r.filtered = resp.Header.Get("X-Consul-Results-Filtered-By-ACLs") == "true"
+	r.denying = resp.Header.Get("X-Consul-Default-ACL-Policy") == "deny"
+	if ms, err := strconv.ParseUint(resp.Header.Get("X-Consul-LastContact"), 10, 32); err == nil {
+		r.lag = time.Duration(ms) * time.Millisecond
+	}
+	r.http2 = resp.ProtoMajor == 2
+}
+
+// limitedBody fails once more than left bytes were read.
+type limitedBody struct {
+	io.ReadCloser
+	left int
+}
+
+var errTooLong = errors.New("consul's answer is too long")
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLong
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// ask makes one query through call, which gets the options to use.
+func (c *client) ask(ctx context.Context, q query, call func(*api.QueryOptions) error) (reply, error) {
+	var r reply
+	text, err := c.token.get()
+	if text == "" && err != nil {
+		return r, err
+	}
+	limit := promptTimeout
+	if q.index > 0 {
+		// The server adds up to a sixteenth to what it was asked to wait.
+		limit = c.cfg.Wait + c.cfg.Wait/16 + holdTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, replyKey{}, &r), limit)
+	defer cancel()
+	options := &api.QueryOptions{
+		Token:             text,
+		Filter:            q.filter,
+		WaitIndex:         q.index,
+		AllowStale:        c.cfg.Consistency == Stale && !q.consistent,
+		RequireConsistent: c.cfg.Consistency == Consistent || q.consistent,
+	}
+	if q.index > 0 {
+		options.WaitTime = c.cfg.Wait
+	}
+	err = call(options.WithContext(ctx))
+	if err != nil && broken(err) && ctx.Err() != nil {
+		err = ctx.Err() // whatever it broke, the time was out
+	}
+	return r, err
+}
+
+// services asks which services there are, and for the tags of each.
+func (c *client) services(ctx context.Context, q query) (services map[string][]string, r reply, err error) {
+	r, err = c.ask(ctx, q, func(o *api.QueryOptions) (err error) {
+		services, _, err = c.api.Catalog().Services(o)
+		return err
+	})
+	if err == nil && services == nil {
+		err = errors.New("consul's answer is no catalog")
+	}
+	return services, r, err
+}
+
+// service asks for all instances of one service, healthy or not.
+func (c *client) service(ctx context.Context, name string, q query) (entries []*api.ServiceEntry, r reply, err error) {
+	r, err = c.ask(ctx, q, func(o *api.QueryOptions) (err error) {
+		entries, _, err = c.api.Health().Service(name, "", false, o)
+		return err
+	})
+	if err == nil && entries == nil {
+		err = errors.New("consul's answer is no list of instances")
+	}
+	return entries, r, err
+}
+
+// checks asks for all checks of the datacenter. Their number can be large, so
+// only what the hint needs is decoded.
+func (c *client) checks(ctx context.Context, q query) (checks []check, r reply, err error) {
+	r, err = c.ask(ctx, q, func(o *api.QueryOptions) error {
+		_, err := c.api.Raw().Query("/v1/health/state/"+api.HealthAny, &checks, o)
+		return err
+	})
+	return checks, r, err
+}
+
+// nodes asks for the names of all nodes.
+func (c *client) nodes(ctx context.Context) (names []string, err error) {
+	_, err = c.ask(ctx, query{}, func(o *api.QueryOptions) error {
+		nodes, _, err := c.api.Catalog().Nodes(o)
+		for _, n := range nodes {
+			if n != nil {
+				names = append(names, n.Node)
+			}
+		}
+		return err
+	})
+	return names, err
+}
+
+// onNode asks for what is registered on a node.
+func (c *client) onNode(ctx context.Context, node string) (services []*api.AgentService, r reply, err error) {
+	r, err = c.ask(ctx, query{filter: `"dill" in Tags`}, func(o *api.QueryOptions) error {
+		list, _, err := c.api.Catalog().NodeServiceList(node, o)
+		if list != nil {
+			services = list.Services
+		}
+		return err
+	})
+	return services, r, err
+}

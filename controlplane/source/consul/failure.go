@@ -1,0 +1,86 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// Rights that dill needs, as they are called and as they are granted.
+const (
+	serviceRead = `service:read (service_prefix "" { policy = "read" })`
+	nodeRead    = `node:read (node_prefix "" { policy = "read" })`
+)
+
+// broken tells whether err means that the connection is no good, as opposed to
+// an answer that is no good.
+func broken(err error) bool {
+	var (
+		request *url.Error
+		network *net.OpError
+		number  syscall.Errno
+	)
+	return errors.As(err, &request) || errors.As(err, &network) || errors.As(err, &number) ||
+		errors.Is(err, context.DeadlineExceeded)
+}
+
+// plain rewrites err so that one failure always reads the same and nothing
+// foreign gets into the log: no source ports, no request, no page of HTML.
+func plain(err error) error {
+	var (
+		request *url.Error
+		network *net.OpError
+		status  api.StatusError
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New("consul does not answer")
+	case errors.As(err, &network):
+		if network.Addr == nil {
+			return fmt.Errorf("%s: %w", network.Op, network.Err)
+		}
+		return fmt.Errorf("%s %s: %w", network.Op, network.Addr, network.Err)
+	case errors.As(err, &status):
+		return statusError(status)
+	case errors.As(err, &request):
+		return request.Err
+	}
+	return err
+}
+
+func statusError(status api.StatusError) error {
+	text := printable(status.Body)
+	switch {
+	case status.Code != http.StatusForbidden:
+		return fmt.Errorf("consul answers %d: %s", status.Code, text)
+	case strings.Contains(status.Body, "ACL not found"):
+		return fmt.Errorf("consul does not know the token (403: %s)", text)
+	default:
+		return fmt.Errorf("consul refuses (403: %s): the token needs %s and %s", text, serviceRead, nodeRead)
+	}
+}
+
+// printable shortens foreign text to one line of a log.
+func printable(s string) string {
+	const most = 200
+	var b strings.Builder
+	for _, r := range s {
+		if b.Len() >= most {
+			b.WriteRune('…')
+			break
+		}
+		if !unicode.IsPrint(r) {
+			r = ' '
+		}
+		b.WriteRune(r)
+	}
+	return strings.TrimSpace(b.String())
+}

@@ -1,0 +1,11 @@
+package consul
+
+// Attribute keys of this package's log lines.
+const (
+	keyErr      = "err"
+	keyDropped  = "dropped"  // lines not written since the last one
+	keyOutage   = "outage"   // how long it lasted
+	keyServices = "services" // asking for a listener
+	keyService  = "service"
+	keyHost     = "host" // of the address, without path or credentials
+)

@@ -1,0 +1,184 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"dill/controlplane/source"
+)
+
+// reading is one answer about one service.
+type reading struct {
+	service source.Service
+	none    bool // no instance at all, asking or not
+}
+
+// askService reads one service.
+func (s *session) askService(ctx context.Context, name string, q query) (reading, reply, error) {
+	return readService(ctx, s.c, name, q)
+}
+
+func readService(ctx context.Context, c *client, name string, q query) (reading, reply, error) {
+	entries, r, err := c.service(ctx, name, q)
+	if err != nil {
+		return reading{}, r, err
+	}
+	service, err := read(name, entries)
+	return reading{service, noEntries(entries)}, r, err
+}
+
+func noEntries(entries []*api.ServiceEntry) bool { return len(entries) == 0 }
+
+// enlist takes a service into the session: with a watch of its own while the
+// budget lasts, else into the tier beyond.
+func (s *session) enlist(t *tracked) {
+	t.enlisted = true
+	s.unread++
+	if s.direct < s.budget {
+		s.watchService(t)
+		return
+	}
+	s.beyond++
+	s.want(t)
+}
+
+func (s *session) watchService(t *tracked) {
+	s.direct++
+	ctx, stop := context.WithCancel(s.ctx)
+	t.stop = stop
+	s.work.Go(func() {
+		watch(s, ctx, s.rest.wake,
+			func(ctx context.Context, q query) (reading, reply, error) { return s.askService(ctx, t.name, q) },
+			func(a answer[reading]) { s.serviceRead(t, a, false) })
+	})
+}
+
+// drop forgets a service.
+func (s *session) drop(t *tracked) {
+	delete(s.view.services, t.name)
+	if len(t.last.Instances) > 0 {
+		s.view.dirty = true
+	}
+	if !t.enlisted {
+		return
+	}
+	if !t.settled {
+		s.unread--
+	}
+	if t.err != nil {
+		s.failing--
+	}
+	if t.stop != nil {
+		t.stop()
+		s.direct--
+	} else {
+		s.beyond--
+	}
+}
+
+// balance gives watches that became free to services that have none, and holds
+// the hint exactly as long as it is needed.
+func (s *session) balance() {
+	for s.direct < s.budget && s.beyond > 0 {
+		s.beyond--
+		s.watchService(s.firstBeyond())
+	}
+	switch {
+	case s.beyond > 0 && s.hintStop == nil:
+		s.watchHint()
+	case s.beyond == 0 && s.hintStop != nil:
+		s.hintStop()
+		s.hintStop, s.hintKnown, s.hintErr = nil, false, nil
+	}
+}
+
+func (s *session) firstBeyond() *tracked {
+	var first *tracked
+	for _, t := range s.view.services {
+		if t.stop == nil && (first == nil || t.name < first.name) {
+			first = t
+		}
+	}
+	return first
+}
+
+// serviceRead takes an answer about a service. confirmed says that a quorum
+// gave it.
+func (s *session) serviceRead(t *tracked, a answer[reading], confirmed bool) {
+	if s.view.services[t.name] != t {
+		return // dropped meanwhile
+	}
+	now := time.Now()
+	if a.err != nil {
+		s.settle(t, a.err, now)
+		return
+	}
+	s.view.contact = now
+	if a.back {
+		s.historyWentBack(now)
+	}
+	t.index = a.index
+	t.retry.reset()
+	switch fresh := a.value.service; {
+	case a.filtered:
+		// What is missing may be there; what is there counts.
+		s.replace(t, union(t.last, fresh))
+		s.settle(t, errHidden, now)
+		return
+	case a.value.none && t.doubted:
+		s.drop(t)
+		s.balance()
+		return
+	case a.value.none && len(t.last.Instances) > 0 && !confirmed:
+		// When the last instance goes, so does the service from the catalog,
+		// and that is what ends it. Otherwise it is one being replaced, or
+		// Consul says nonsense: that is asked for, once it lasts.
+		if t.empty.IsZero() {
+			t.empty = now
+		}
+	default:
+		t.empty = time.Time{}
+		s.replace(t, fresh)
+	}
+	s.settle(t, nil, now)
+}
+
+func (s *session) replace(t *tracked, fresh source.Service) {
+	if !same(t.last, fresh) {
+		t.last = fresh
+		s.view.dirty = true
+	}
+}
+
+// settle records whether the last answer about a service was good.
+func (s *session) settle(t *tracked, err error, now time.Time) {
+	if !t.settled {
+		t.settled = true
+		s.unread--
+	}
+	if t.err != nil {
+		s.failing--
+	}
+	t.err = err
+	if err != nil {
+		s.failing++
+		s.view.stale.say(now, keyService, printable(t.name), keyErr, plain(err))
+	}
+}
+
+// firstFailure returns the failure of the failing service that is first by name.
+func (s *session) firstFailure() error {
+	var first *tracked
+	for _, t := range s.view.services {
+		if t.err != nil && (first == nil || t.name < first.name) {
+			first = t
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return fmt.Errorf("service %s: %w", printable(first.name), plain(first.err))
+}

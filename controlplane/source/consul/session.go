@@ -1,0 +1,228 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// reserve is how many connections are never used for watches, so that
+	// there is always one for what has to be asked now. A few of them are
+	// kept from fetches, for sweeps and Confirm.
+	reserve    = 16
+	fetchers   = 12
+	sweepers   = 4
+	confirmers = 8
+
+	// streams is how many watches one HTTP/2 connection carries; servers in Go
+	// allow 250.
+	streams = 100
+
+	// sweepGap is the least time from the end of a sweep to the next: instances
+	// without checks are seen within 5 s.
+	sweepGap = 4 * time.Second
+
+	// manyNodesFor is for how long it is believed that there are too many nodes
+	// to ask each.
+	manyNodesFor = time.Minute
+
+	// emptyFor is how long a service may be in the catalog without an
+	// instance before that is asked again.
+	emptyFor = time.Second
+
+	// maxLag is how far behind the leader a server may be to count as current.
+	maxLag = 30 * time.Second
+
+	housekeeping = time.Second
+)
+
+// errRenew ends a session that is to start again at once.
+var errRenew = errors.New("the token changed")
+
+// session is what is done with one set of connections: one goroutine per watch,
+// a few for fetches, and the one of run, which owns everything else. The others
+// reach it by post.
+type session struct {
+	// Constant after newSession.
+	src    *Source
+	c      *client
+	ctx    context.Context // ends with the session
+	cancel context.CancelFunc
+	inbox  chan func()
+	fatal  chan error    // the first broken connection
+	slots  chan struct{} // one for each query that is no watch
+	token  string
+
+	work  sync.WaitGroup
+	rest  pacer        // of all watches of services together
+	known atomic.Int64 // services in the view
+
+	// Owned by run.
+	view       *view
+	begun      bool // the catalog was read
+	complete   bool // and every service in it
+	catalogErr error
+	unread     int // services without an answer
+	failing    int // services whose last answer was no good
+	budget     int // watches of services
+	direct     int // of which are held
+	beyond     int // services that have none
+
+	// The tier beyond the budget.
+	queue     []*tracked // to fetch
+	flying    int        // fetches under way
+	hintStop  context.CancelFunc
+	hintKnown bool // the hint has a state to compare with
+	hintErr   error
+	moved     time.Time // catalog changes not swept since, zero = none
+	sweeping  bool
+	swept     time.Time
+	manyNodes time.Time // believed until then
+}
+
+// sessionState is a session's part of a tracked service.
+type sessionState struct {
+	enlisted bool               // counted in unread and in one of the tiers
+	settled  bool               // answered, well or not
+	err      error              // of the last answer
+	index    uint64             // of the last good answer
+	stop     context.CancelFunc // ends the watch; nil beyond the budget
+	queued   bool
+	flying   bool
+	due      time.Time // no fetch before
+	retry    backoff
+	doubted  bool      // a filtered catalog lacks it
+	empty    time.Time // since when Consul says it has no instances
+}
+
+func newSession(ctx context.Context, src *Source, c *client, v *view) *session {
+	s := &session{
+		src: src, c: c, view: v,
+		inbox: make(chan func()),
+		fatal: make(chan error, 1),
+		slots: make(chan struct{}, reserve),
+	}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.token, _ = src.token.get()
+	s.known.Store(int64(len(v.services)))
+	for _, t := range v.services {
+		t.sessionState = sessionState{}
+	}
+	return s
+}
+
+// run returns when a connection breaks, with why, or when the context ends.
+func (s *session) run() error {
+	defer s.c.close()
+	defer s.work.Wait()
+	defer s.cancel()
+
+	s.work.Go(func() { watch(s, s.ctx, new(pacer).wake, s.askCatalog, s.catalogRead) })
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		case err := <-s.fatal:
+			return err
+		case f := <-s.inbox:
+			f()
+		case <-timer.C:
+		case <-tick.C:
+			if err := s.housekeep(time.Now()); err != nil {
+				return err
+			}
+		}
+		if next := s.step(time.Now()); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// post runs f on run's goroutine; it reports false when ctx ended first.
+func (s *session) post(ctx context.Context, f func()) bool {
+	select {
+	case s.inbox <- f:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// fail ends the session because a connection broke. All others are suspect
+// then, and none is used again.
+func (s *session) fail(err error) {
+	select {
+	case s.fatal <- err:
+	default: // somebody else was first
+	}
+}
+
+// step does what became possible, tells the sink, and returns when to be
+// called again without a reason.
+func (s *session) step(now time.Time) (next time.Time) {
+	if !s.begun {
+		s.conclude(now)
+		return s.view.emit(now)
+	}
+	next = earliest(s.dispatch(now), s.sweepIfDue(now))
+	s.conclude(now)
+	return earliest(next, s.view.emit(now))
+}
+
+// conclude works out whether the source is current.
+func (s *session) conclude(now time.Time) {
+	if s.begun && s.unread == 0 {
+		s.complete = true
+	}
+	switch err := s.trouble(); {
+	case err != nil:
+		s.view.failing(err, now)
+	case s.complete:
+		s.view.recover(now)
+	}
+}
+
+// trouble returns what keeps the source from being current, besides not having
+// read everything yet. A few services that cannot be read do not: they stay as
+// they were, and the others go on.
+func (s *session) trouble() error {
+	switch {
+	case s.catalogErr != nil:
+		return s.catalogErr
+	case s.hintErr != nil:
+		return s.hintErr
+	case 2*s.failing > len(s.view.services):
+		return s.firstFailure()
+	}
+	return nil
+}
+
+// housekeep does what has to be done now and then.
+func (s *session) housekeep(now time.Time) error {
+	if text, _ := s.src.token.get(); text != s.token {
+		return errRenew
+	}
+	for _, t := range s.view.services {
+		if !t.empty.IsZero() && now.Sub(t.empty) >= emptyFor {
+			s.want(t)
+		}
+	}
+	return nil
+}
+
+// earliest returns the earlier of two moments, where zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,166 @@
+package consul
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+
+	"dill/controlplane/source"
+)
+
+const (
+	// doubt is for how long absence proves nothing after something odd
+	// happened. Package publish adds its own, longer wait to each removal that
+	// it first sees in that time.
+	doubt = 5 * time.Second
+
+	// emitGap is the least time between two snapshots; a lone change goes out
+	// at once.
+	emitGap = 20 * time.Millisecond
+
+	// complainGap is the least time between two lines of the log that say the
+	// same.
+	complainGap = time.Minute
+)
+
+// view is what is known about Consul's services. It outlives the connections,
+// so that what was good stays when they break. It belongs to the goroutine of
+// Source.Run.
+type view struct {
+	src  *Source
+	sink source.Sink
+
+	services map[string]*tracked
+	index    uint64 // of the newest catalog
+
+	synced     bool      // everything has been read once
+	err        error     // why it is not current
+	contact    time.Time // last good answer
+	doubtUntil time.Time
+
+	dirty bool // some service changed since the last snapshot
+	sent  sent
+
+	began  time.Time // of the outage, while err is set
+	outage complaint
+	stale  complaint // of single services
+	hidden bool      // said that ACLs hide something
+}
+
+// sent is what the last snapshot said besides the services.
+type sent struct {
+	at              time.Time
+	synced, suspect bool
+	err             string
+}
+
+// tracked is one service that asks for a listener.
+type tracked struct {
+	name string
+	tags []string       // union over its instances, as the catalog has it
+	last source.Service // last good; without instances until one was read
+
+	sessionState // of the present session only
+}
+
+func newView(s *Source, sink source.Sink) *view {
+	v := &view{src: s, sink: sink, services: make(map[string]*tracked)}
+	v.outage = complaint{log: s.log, phrase: "consul is not current"}
+	v.stale = complaint{log: s.log, phrase: "service is stale"}
+	return v
+}
+
+// fail records why the source is not current.
+func (v *view) fail(err error, now time.Time) {
+	err = plain(err)
+	if v.err == nil {
+		v.began = now
+		v.outage.again()
+	}
+	v.err = err
+	v.outage.say(now, keyErr, err)
+}
+
+// failing is fail for something that has not just happened, but may be new.
+func (v *view) failing(err error, now time.Time) {
+	if v.err == nil || v.err.Error() != plain(err).Error() {
+		v.fail(err, now)
+	}
+}
+
+// recover records that it is current, which it may have been before.
+func (v *view) recover(now time.Time) {
+	v.synced = true
+	if v.err == nil {
+		return
+	}
+	v.err = nil
+	v.distrust(now)
+	v.src.log.Info("consul is current again", keyOutage, now.Sub(v.began).Round(time.Millisecond), keyServices, len(v.services))
+}
+
+// distrust marks that absence proves nothing for a while.
+func (v *view) distrust(now time.Time) { v.doubtUntil = now.Add(doubt) }
+
+// emit hands a snapshot to the sink if it differs from the last one. When it is
+// too early for that, it returns when it is not.
+func (v *view) emit(now time.Time) (due time.Time) {
+	next := sent{at: now, synced: v.synced, suspect: now.Before(v.doubtUntil)}
+	if v.err != nil {
+		next.err = v.err.Error()
+	}
+	last := v.sent
+	last.at = now
+	if next == last && !v.dirty {
+		return time.Time{}
+	}
+	if due := v.sent.at.Add(emitGap); now.Before(due) {
+		return due
+	}
+	v.sent, v.dirty = next, false
+	s := source.Snapshot{Source: Name, Services: v.list(), Synced: v.synced, Suspect: next.suspect, Err: v.err}
+	if v.err != nil {
+		s.StaleSince = v.contact
+	}
+	v.src.counters.snapshots.Add(1)
+	v.src.known.Store(&s.Services)
+	v.sink(s)
+	return time.Time{}
+}
+
+// list returns the services that have instances, by name.
+func (v *view) list() []source.Service {
+	all := make([]source.Service, 0, len(v.services))
+	for _, t := range v.services {
+		if len(t.last.Instances) > 0 {
+			all = append(all, t.last)
+		}
+	}
+	slices.SortFunc(all, func(a, b source.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// complaint is a line of the log that is not repeated all the time.
+type complaint struct {
+	log     *slog.Logger
+	phrase  string
+	said    time.Time
+	dropped int
+}
+
+// say writes the line, unless that was done not long ago.
+func (c *complaint) say(now time.Time, args ...any) {
+	if !c.said.IsZero() && now.Sub(c.said) < complainGap {
+		c.dropped++
+		return
+	}
+	if c.dropped > 0 {
+		args = append(args, keyDropped, c.dropped)
+	}
+	c.log.Warn(c.phrase, args...)
+	c.said, c.dropped = now, 0
+}
+
+// again lets the next line through: it is about something new.
+func (c *complaint) again() { c.said = time.Time{} }
