@@ -31,7 +31,7 @@ func write(t *testing.T, name, content string) string {
 
 func mustLoad(t *testing.T, path string, environ ...string) *Config {
 	t.Helper()
-	c, err := load(path, environ)
+	c, err := LoadWith(path, environ)
 	if err != nil {
 		t.Fatalf("load %s with %q: %v", path, environ, err)
 	}

@@ -142,7 +142,7 @@ func TestRefusals(t *testing.T) {
 			if tt.file != "" {
 				path = write(t, tt.file, tt.content)
 			}
-			_, err := load(path, tt.environ)
+			_, err := LoadWith(path, tt.environ)
 			if _, ok := errors.AsType[*Error](err); !ok {
 				t.Fatalf("got %v, want an *Error", err)
 			}
@@ -162,14 +162,14 @@ func TestRefusals(t *testing.T) {
 
 func TestUnreadableFile(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "c.toml")
-	if _, err := load(missing, nil); err == nil || err.Error() != missing+": open: no such file or directory" {
+	if _, err := LoadWith(missing, nil); err == nil || err.Error() != missing+": open: no such file or directory" {
 		t.Errorf("missing file: %v", err)
 	}
 	dir := filepath.Join(t.TempDir(), "c.toml")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load(dir, nil); err == nil || err.Error() != dir+": read: is a directory" {
+	if _, err := LoadWith(dir, nil); err == nil || err.Error() != dir+": read: is a directory" {
 		t.Errorf("directory: %v", err)
 	}
 }

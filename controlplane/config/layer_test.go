@@ -181,7 +181,7 @@ func TestSpecialFiles(t *testing.T) {
 	if err := os.Symlink("/dev/zero", link); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load(link, nil); err == nil || !strings.Contains(err.Error(), "at most") {
+	if _, err := LoadWith(link, nil); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("endless file: %v", err)
 	}
 }

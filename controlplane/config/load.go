@@ -15,9 +15,11 @@ import (
 // Load reads the file at path ("" for none) and the environment, and returns the
 // settings they and the defaults add up to. The error is an *Error. Load may be
 // called again at any time and keeps nothing between calls.
-func Load(path string) (*Config, error) { return load(path, os.Environ()) }
+func Load(path string) (*Config, error) { return LoadWith(path, os.Environ()) }
 
-func load(path string, environ []string) (*Config, error) {
+// LoadWith is Load with an environment of the caller's own, in the form of
+// os.Environ.
+func LoadWith(path string, environ []string) (*Config, error) {
 	file, err := readFile(path)
 	if err != nil {
 		return nil, err
@@ -48,7 +50,7 @@ func stack(path string, file *layer, environ []string) (*Config, error) {
 	return l.config, nil
 }
 
-// loader is one call of load.
+// loader is one call of LoadWith.
 type loader struct {
 	file, env *layer
 	viper     *viper.Viper

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"dill/controlplane/config"
+	"dill/dataplane/dptest"
+)
+
+// With only a routing file there is no Consul, and an edit of the file opens
+// and closes ports while a transfer on another port goes on unharmed.
+func TestFileSourceAloneOpensAndClosesPortsDuringATransfer(t *testing.T) {
+	t.Parallel()
+	files, sink := newRoutes(t), dptest.Listen(t)
+	hello := saying(t, "hello")
+	transfer, first, second := dptest.FreeAddr(t), dptest.FreeAddr(t), dptest.FreeAddr(t)
+	files.set(route{"transfer", transfer, to(sink)}, route{"first", first, to(hello)})
+	r := launch(t, fmt.Sprintf("file.path = %q\n", files.path))
+	r.shows(transfer, sink.Addr())
+	r.answers(first, "hello")
+
+	client := dptest.Dial(t, transfer)
+	server := sink.Accept(t)
+	dptest.Pair(client, server)
+	const half = 32 << 20
+	begun, edited := dptest.NewEvent(), dptest.NewEvent()
+	go func() {
+		if !begun.Wait() {
+			return
+		}
+		files.set(route{"transfer", transfer, to(sink)}, route{"second", second, to(hello)})
+		if dptest.Poll(dptest.Patience, func() bool {
+			text, err := dptest.Ask(second)
+			return err == nil && text == "hello"
+		}) {
+			edited.Fire()
+		}
+	}()
+	dptest.Play(t,
+		dptest.Role{Peer: client, Ops: []dptest.Op{
+			dptest.Write(half), dptest.Fire(begun), dptest.Await(edited), dptest.Write(half), dptest.HalfClose(), dptest.ReadToEOF(0),
+		}},
+		dptest.Role{Peer: server, Ops: []dptest.Op{dptest.ReadToEOF(2 * half), dptest.Close()}},
+	)
+	r.closed(first)
+
+	// A broken edit changes nothing.
+	replace(t, files.path, "services: [{name: broken, listener: ]")
+	r.says("routing .*")
+	dptest.Steady(t, 300*time.Millisecond, "the port serves", func() bool { return ask(t, second) == "hello" })
+	if strings.Contains(r.log.String(), "consul") {
+		t.Error("Consul is asked although only a file is configured")
+	}
+}
+
+// After SIGTERM nobody new is accepted, and who is there may finish.
+func TestTermDrains(t *testing.T) {
+	t.Parallel()
+	files, sink, port := newRoutes(t), dptest.Listen(t), dptest.FreeAddr(t)
+	files.set(route{"web", port, to(sink)})
+	r := launch(t, fmt.Sprintf("file.path = %q\nstate.path = %q\n", files.path, files.path+".state"))
+	r.shows(port, sink.Addr())
+	client := dptest.Dial(t, port)
+	server := sink.Accept(t)
+	dptest.Pair(client, server)
+	client.Must(t, dptest.Write(1000))
+	server.Must(t, dptest.Read(1000))
+
+	r.signal(syscall.SIGTERM)
+	r.closed(port)
+	dptest.Play(t,
+		dptest.Role{Peer: client, Ops: []dptest.Op{dptest.Write(8 << 20), dptest.HalfClose(), dptest.ReadToEOF(1 << 20)}},
+		dptest.Role{Peer: server, Ops: []dptest.Op{dptest.ReadToEOF(8<<20 + 1000), dptest.Write(1 << 20), dptest.Close()}},
+	)
+	r.exits(exitOK)
+	for _, want := range []string{"\nfinished 1\n", "\nshutdown_reset 0\n"} {
+		if !strings.Contains(r.out.String(), want) {
+			t.Errorf("the counters printed at the end lack %q:\n%s", want, r.out)
+		}
+	}
+}
+
+// What has not finished within shutdown.timeout is reset: a cut transfer never
+// looks like a complete one.
+func TestShutdownTimeoutResetsTheRest(t *testing.T) {
+	t.Parallel()
+	r, client, server := held(t, "shutdown.timeout = '200ms'\n")
+	r.signal(syscall.SIGTERM)
+	dptest.Play(t,
+		dptest.Role{Peer: client, Ops: []dptest.Op{dptest.ReadToReset(0)}},
+		dptest.Role{Peer: server, Ops: []dptest.Op{dptest.ReadToReset(0)}},
+	)
+	r.exits(exitOK)
+	if !strings.Contains(r.out.String(), "\nshutdown_reset 1\n") {
+		t.Errorf("the reset is not counted:\n%s", r.out)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	r, client, server := held(t, "shutdown.timeout = '1h'\n")
+	r.signal(syscall.SIGINT)
+	r.says(`msg="dill ends" signal=interrupt`)
+	r.signal(syscall.SIGTERM)
+	dptest.Play(t,
+		dptest.Role{Peer: client, Ops: []dptest.Op{dptest.ReadToReset(0)}},
+		dptest.Role{Peer: server, Ops: []dptest.Op{dptest.ReadToReset(0)}},
+	)
+	r.exits(exitFailed)
+}
+
+// held is a dill with one connection that nobody uses.
+func held(t *testing.T, settings string) (r *rig, client, server *dptest.Peer) {
+	t.Helper()
+	files, sink, port := newRoutes(t), dptest.Listen(t), dptest.FreeAddr(t)
+	files.set(route{"web", port, to(sink)})
+	r = launch(t, fmt.Sprintf("file.path = %q\n", files.path)+settings)
+	r.shows(port, sink.Addr())
+	client = dptest.Dial(t, port)
+	server = sink.Accept(t)
+	dptest.Pair(client, server)
+	return r, client, server
+}
+
+func TestUSR1PrintsCounters(t *testing.T) {
+	t.Parallel()
+	r, _, _ := held(t, "")
+	r.signal(syscall.SIGUSR1)
+	r.eventually("counters are printed", func() bool {
+		text := r.out.String()
+		return strings.HasPrefix(text, "sessions 1\naccepted ") && strings.Contains(text, "\ngc_cycles ")
+	})
+}
+
+// An address that somebody else has is no mistake in the configuration.
+func TestPeekAddressInUse(t *testing.T) {
+	t.Parallel()
+	busy := dptest.Listen(t)
+	var stdout, stderr transcript
+	path := t.TempDir() + "/dill.toml"
+	replace(t, path, fmt.Sprintf("peek.listener = '%s'\nfile.path = '/nowhere.toml'\n", busy.Addr()))
+	if status := run(t.Context(), []string{"-config", path}, nil, &stdout, &stderr); status != exitFailed {
+		t.Errorf("exit status %d", status)
+	}
+	want := fmt.Sprintf("dill: peek: listen tcp %v: bind: address already in use\n", busy.Addr())
+	if stderr.String() != want {
+		t.Errorf("got %q, want %q", &stderr, want)
+	}
+}
+
+// An endpoint that serves a routing file is a source like any other.
+func TestHTTPSourceAlone(t *testing.T) {
+	t.Parallel()
+	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	var empty atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if empty.Load() {
+			fmt.Fprint(w, `{"services": []}`)
+			return
+		}
+		fmt.Fprintf(w, `{"services": [{"name": "web", "listener": "local:%d", "backends": ["%v"]}]}`, port.Port(), hello.Addr())
+	}))
+	t.Cleanup(server.Close)
+	r := launch(t, fmt.Sprintf("routing.http.endpoint = %q\nhttp.poll_interval = '100ms'\n", server.URL))
+	r.answers(port, "hello")
+	empty.Store(true)
+	r.closed(port)
+}
+
+func TestLogFormats(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var b bytes.Buffer
+		l := newLogging(&b, config.Log{Level: slog.LevelWarn, Format: format})
+		l.log.Info("not severe")
+		l.level.Set(slog.LevelInfo)
+		l.log.Info("severe enough", keyPath, "x")
+		if got := b.String(); strings.Contains(got, "not severe") || !strings.Contains(got, "severe enough") ||
+			json.Valid(b.Bytes()) != (format == "json") {
+			t.Errorf("%s: %s", format, got)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"dill/controlplane/config"
+)
+
+// Keys of the attributes that this package logs.
+const (
+	keyVersion   = "version"
+	keyConfig    = "config"
+	keySources   = "sources"
+	keySource    = "source"
+	keyLoops     = "loops"
+	keyOpenFiles = "open_files"
+	keyLimit     = "max_connections"
+	keyPeek      = "peek"
+	keyPath      = "path"
+	keyErr       = "err"
+	keySignal    = "signal"
+	keyTimeout   = "timeout"
+	keySessions  = "sessions"
+	keySetting   = "setting"
+	keyOld       = "old"
+	keyNew       = "new"
+	keySettings  = "settings"
+)
+
+// logging is the logger of everything, and its level, which a reload may
+// change.
+type logging struct {
+	log   *slog.Logger
+	level *slog.LevelVar
+}
+
+func newLogging(w io.Writer, c config.Log) logging {
+	level := new(slog.LevelVar)
+	level.Set(c.Level)
+	options := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(w, options)
+	if c.Format == "json" {
+		h = slog.NewJSONHandler(w, options)
+	}
+	return logging{slog.New(h), level}
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+
+	"dill/controlplane/config"
+)
+
+// The test binary, called as dill, is dill: scripts and end-to-end tests run
+// the program as a process of its own, with the race detector if the tests have
+// it.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"dill": main})
+}
+
+// leakChecked fails a run that leaves goroutines behind.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "goroutines left:", err)
+		return 1
+	}
+	return code
+}
+
+func TestScripts(t *testing.T) {
+	examples, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("EXAMPLES", examples)
+			return nil
+		},
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"refused": refused,
+		},
+	})
+}
+
+// refused is the script command `refused LINE`: the last dill ended with
+// status 2 and LINE on standard error, nothing else anywhere.
+func refused(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: refused LINE [dill-argument...]")
+	}
+	cmd := exec.Command("dill", args[1:]...)
+	cmd.Dir = ts.Getenv("WORK")
+	for _, name := range []string{"PATH", "HOME"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	for _, name := range []string{"DILL_PEEK_LISTENER", "DILL_TYPO", "DILL_LISTENERS_ALLOWED", "CONSUL_HTTP_ADDR"} {
+		if v := ts.Getenv(name); v != "" {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitUsage {
+		ts.Fatalf("dill %q: %v, want exit status %d\n%s", args[1:], err, exitUsage, &stderr)
+	}
+	if stdout.Len() > 0 {
+		ts.Fatalf("dill %q prints %q", args[1:], &stdout)
+	}
+	if want := args[0] + "\n"; stderr.String() != want {
+		ts.Fatalf("dill %q says\n%swant\n%s", args[1:], &stderr, want)
+	}
+}
+
+// The version of a release is put in by the linker.
+func TestVersionFromLinker(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	bin := filepath.Join(t.TempDir(), "dill")
+	build := exec.Command("go", "build", "-ldflags", "-X main.version=v9.8.7", "-o", bin, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(bin, "-version").Output()
+	if err != nil || string(out) != "dill v9.8.7\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+//go:generate sh -c "go run . -reference > testdata/config-reference.md"
+
+// The README quotes the reference; scripts has the test that holds it to that.
+func TestReferenceIsCurrent(t *testing.T) {
+	want, err := os.ReadFile(filepath.Join("testdata", "config-reference.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := config.Reference(&got); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Error("testdata/config-reference.md is not what config.Reference writes; run go generate ./cmd/dill")
+	}
+}

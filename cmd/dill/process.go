@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"dill/controlplane/compile"
+	"dill/controlplane/config"
+	"dill/controlplane/peek"
+	"dill/controlplane/publish"
+	"dill/controlplane/resolve"
+	"dill/controlplane/source"
+	"dill/controlplane/state"
+	"dill/dataplane"
+)
+
+// process is a running dill. It begins with start and ends with live.
+type process struct {
+	// Constant after start.
+	started   *config.Config // as the settings that need a restart still are
+	environ   []string       // that the process was started with
+	openFiles uint64         // the limit in force
+	logging   logging
+	stdout    io.Writer
+	signals   chan os.Signal
+	engine    *dataplane.Engine
+	publisher *publish.Publisher
+	resolver  *resolve.Resolver
+	peek      *peek.Server // nil = off
+
+	// What runs beside the data plane, in the order in which it ends: each
+	// tells the next one something last.
+	deciding stage // sources and publisher
+	keeping  stage // state file
+	telling  stage // Peek
+
+	// Owned by the goroutine of live.
+	config  *config.Config
+	sources *sources
+}
+
+// stage is a group of goroutines that end together.
+type stage struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func (s *stage) begin() { s.ctx, s.cancel = context.WithCancel(context.Background()) }
+
+// end stops the goroutines and returns when they are gone.
+func (s *stage) end() {
+	s.cancel()
+	s.wg.Wait()
+}
+
+// start starts everything. next holds the sources, which were built from cfg.
+func start(cfg *config.Config, environ []string, next map[string]wanted, logging logging, stdout io.Writer) (*process, error) {
+	p := &process{
+		started: cfg, config: cfg, environ: environ, logging: logging, stdout: stdout,
+		signals: make(chan os.Signal, 8),
+	}
+	// First of all, so that no signal finds Go's own handling, which kills.
+	signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	log := logging.log
+	if n := cfg.Runtime.GOMAXPROCS; n > 0 {
+		runtime.GOMAXPROCS(n)
+	}
+	var err error
+	if p.openFiles, err = dataplane.RaiseOpenFiles(); err != nil {
+		log.Warn("open file limit not raised", keyOpenFiles, p.openFiles, keyErr, err)
+	}
+	if a := cfg.Peek.Listener; a.IsValid() {
+		if p.peek, err = peek.Listen(a.String(), log); err != nil {
+			return nil, p.abandon(err)
+		}
+	}
+	if p.engine, err = dataplane.New(planeConfig(cfg, p.openFiles), log); err != nil {
+		return nil, p.abandon(fmt.Errorf("start the data plane: %w", err))
+	}
+	p.run(next)
+	attrs := []any{
+		keyVersion, version, keyConfig, cfg.Path(), keySources, cfg.Sources(),
+		keyOpenFiles, p.openFiles, keyLimit, cfg.Dataplane.ConnectionLimit(p.openFiles),
+	}
+	if p.peek != nil {
+		attrs = append(attrs, keyPeek, p.peek.Addr())
+	}
+	log.Info("dill runs", attrs...)
+	return p, nil
+}
+
+// abandon gives back what a start that failed has taken, and returns err.
+func (p *process) abandon(err error) error {
+	signal.Stop(p.signals)
+	if p.peek != nil {
+		_ = p.peek.Close()
+	}
+	return err
+}
+
+// run starts the goroutines of the control plane.
+func (p *process) run(next map[string]wanted) {
+	p.deciding.begin()
+	p.keeping.begin()
+	p.telling.begin()
+	log := p.logging.log
+
+	p.resolver = resolve.New(nil, func() { p.publisher.NamesChanged() }, log)
+	p.sources = newRunner(p.deciding.ctx, func(s source.Snapshot) { p.publisher.Sink(s) }, log)
+	cfg := publish.Config{Plane: p.engine, Names: p.resolver, Settings: p.settings(p.config, next)}
+	if path := p.config.State.Path; path != "" {
+		kept := state.New(path, log)
+		restored, err := kept.Load()
+		if err != nil {
+			log.Error("last good table not restored", keyErr, err)
+		}
+		cfg.Restored, cfg.Save = restored, kept.Save
+		p.keeping.wg.Go(func() { kept.Run(p.keeping.ctx) })
+	}
+	p.publisher = publish.New(cfg, log)
+	p.deciding.wg.Go(func() { p.publisher.Run(p.deciding.ctx) })
+	if p.peek != nil {
+		p.telling.wg.Go(func() { p.peek.Serve(p.telling.ctx, p.publisher, p.engine) })
+	}
+	p.sources.run(next)
+}
+
+// settings is what the publisher needs to know of a configuration.
+func (p *process) settings(c *config.Config, next map[string]wanted) publish.Settings {
+	s := publish.Settings{
+		Compile: compile.Options{
+			Allowed:      c.Listeners.Allowed,
+			PortMin:      c.Listeners.PortMin,
+			PortMax:      c.Listeners.PortMax,
+			LocalAddrs:   localAddrs(p.logging.log),
+			AllowWarning: c.Consul.AllowWarning,
+		},
+		Sources:      p.sources.confirmers(next),
+		Settle:       c.Consul.Settle,
+		Linger:       c.Listeners.Linger,
+		RemovalShare: c.Listeners.RemovalShare,
+	}
+	if p.peek != nil {
+		s.Compile.Reserved = p.peek.Reserved()
+	}
+	return s
+}
+
+// localAddrs lists the addresses of this host's interfaces. Without them a
+// backend that is one of dill's own listeners goes unnoticed, which is no reason
+// to serve nothing.
+func localAddrs(log *slog.Logger) []netip.Addr {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		log.Warn("own addresses not known", keyErr, err)
+	}
+	var addrs []netip.Addr
+	for _, n := range nets {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			addrs = append(addrs, p.Addr().Unmap())
+		}
+	}
+	return addrs
+}
+
+// planeConfig translates settings, where 0 is off, for the data plane, where 0
+// is the default and negative is off.
+func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
+	d := c.Dataplane
+	splice := dataplane.SpliceAuto
+	if !d.Splice {
+		splice = dataplane.SpliceNever
+	}
+	return dataplane.Config{
+		Loops:               d.Loops,
+		ConnectTimeout:      d.ConnectTimeout,
+		ConnectTotalTimeout: d.ConnectTotalTimeout,
+		ConnectTries:        d.ConnectTries,
+		EjectAfter:          zeroIsOff(d.EjectFailures),
+		HalfCloseTimeout:    zeroIsOff(d.HalfCloseTimeout),
+		IdleTimeout:         zeroIsOff(d.IdleTimeout),
+		DrainTimeout:        zeroIsOff(c.Listeners.DrainTimeout),
+		KeepAlive:           zeroIsOff(d.KeepAlive),
+		UserTimeout:         zeroIsOff(d.UserTimeout),
+		MaxConnections:      zeroIsOff(d.ConnectionLimit(openFiles)),
+		Backlog:             d.Backlog,
+		Splice:              splice,
+		PipeSize:            d.PipeSize,
+	}
+}
+
+func zeroIsOff[T int | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}

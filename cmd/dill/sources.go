@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"dill/controlplane/config"
+	"dill/controlplane/publish"
+	"dill/controlplane/source"
+	"dill/controlplane/source/consul"
+	"dill/controlplane/source/file"
+	"dill/controlplane/source/http"
+)
+
+// wanted is a source that shall run.
+type wanted struct {
+	source source.Source
+	spec   any // comparable: all that it was built from
+}
+
+// newSources builds the sources that the configuration asks for, by name. They
+// do nothing before they are run.
+func newSources(c *config.Config, log *slog.Logger) (map[string]wanted, error) {
+	sources := make(map[string]wanted)
+	for _, name := range c.Sources() {
+		w, err := newSource(name, c, log)
+		if err != nil {
+			return nil, err
+		}
+		sources[name] = w
+	}
+	return sources, nil
+}
+
+func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) {
+	switch name {
+	case "file":
+		s, err := file.New(c.File.Path, c.File.Watch, log)
+		return wanted{s, c.File}, err
+	case "consul":
+		k := c.Consul
+		k.Settle, k.AllowWarning = 0, false // the publisher's
+		s, err := consul.New(consul.Config{
+			Address:        k.Address,
+			Token:          string(k.Token),
+			TokenFile:      k.TokenFile,
+			Datacenter:     k.Datacenter,
+			Namespace:      k.Namespace,
+			Partition:      k.Partition,
+			Wait:           k.Wait,
+			Consistency:    consul.Consistency(k.ConsistencyMode),
+			MaxConnections: k.MaxConnections,
+			TLS:            consul.TLS(k.TLS),
+		}, log)
+		return wanted{s, encrypted{k, pemFiles(k.TLS)}}, err
+	case "http":
+		s, err := http.New(c.HTTP.Endpoint, c.HTTP.PollInterval, c.HTTP.PollTimeout, log)
+		return wanted{s, c.HTTP}, err
+	}
+	return wanted{}, fmt.Errorf("source %s is not there yet", name)
+}
+
+// encrypted is the spec of a source that may use TLS.
+type encrypted struct{ settings, pemFiles any }
+
+// pemFiles stands for the content of the files that a TLS configuration names,
+// so that a renewed certificate under the old name is a change.
+func pemFiles(t config.TLS) string {
+	h := sha256.New()
+	for _, path := range []string{t.CA, t.Cert, t.Key} {
+		if b, err := os.ReadFile(path); err == nil {
+			h.Write(b)
+		}
+		_, _ = io.WriteString(h, "\x00")
+	}
+	return string(h.Sum(nil))
+}
+
+// sources runs the route sources. One goroutine uses it.
+type sources struct {
+	ctx     context.Context // its end stops all of them
+	sink    source.Sink
+	log     *slog.Logger
+	running map[string]*running
+}
+
+// running is a source whose Run was called.
+type running struct {
+	wanted
+	cancel context.CancelFunc
+	done   chan struct{} // closed when Run has returned
+}
+
+func newRunner(ctx context.Context, sink source.Sink, log *slog.Logger) *sources {
+	return &sources{ctx, sink, log, make(map[string]*running)}
+}
+
+// confirmers returns what the publisher is to know of the sources in next:
+// those that can be asked for a consistent read. What goes on running keeps
+// its own.
+func (s *sources) confirmers(next map[string]wanted) map[string]publish.Confirmer {
+	m := make(map[string]publish.Confirmer, len(next))
+	for name, w := range next {
+		if old := s.running[name]; old != nil && old.spec == w.spec {
+			w = old.wanted
+		}
+		m[name], _ = w.source.(publish.Confirmer)
+	}
+	return m
+}
+
+// stop ends every source that is not in next or has another spec there, and
+// returns when they are gone: none of them tells the sink anything afterwards.
+func (s *sources) stop(next map[string]wanted) {
+	ending := make(map[string]*running)
+	for name, r := range s.running {
+		if w, ok := next[name]; !ok || w.spec != r.spec {
+			ending[name] = r
+			r.cancel()
+		}
+	}
+	for name, r := range ending {
+		<-r.done
+		delete(s.running, name)
+	}
+}
+
+// run starts every source of next that does not run.
+func (s *sources) run(next map[string]wanted) {
+	for name, w := range next {
+		if s.running[name] != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(s.ctx)
+		r := &running{w, cancel, make(chan struct{})}
+		s.running[name] = r
+		go func() {
+			defer close(r.done)
+			if err := r.source.Run(ctx, s.sink); err != nil && ctx.Err() == nil {
+				s.log.Error("source ended", keySource, name, keyErr, err)
+			}
+		}()
+	}
+}
