@@ -8,6 +8,8 @@ IMAGE        ?= dill
 PKGS         ?= ./...
 TEST_FLAGS   ?=
 TEST_TIMEOUT ?= 10m
+# Packages tested at once. Many tests measure time or load the machine by themselves: half the CPUs.
+TEST_PARALLEL ?= $(shell n=$$(getconf _NPROCESSORS_ONLN || echo 2); echo $$((n < 4 ? 1 : n / 2)))
 FUZZTIME     ?= 60s
 
 # A checkout that git does not trust, or no checkout at all, must build too.
@@ -41,7 +43,9 @@ image: ## build the Docker image, tagged with the version and latest
 
 .PHONY: test
 test: consul nomad ## run all tests, with the race detector and a real Consul and Nomad
-	$(SERVERS) $(GO) test $$(sh scripts/race.sh) -shuffle=on -timeout=$(TEST_TIMEOUT) $(TEST_FLAGS) $(PKGS)
+	@race=$$(sh scripts/race.sh); set -ex; \
+	$(GO) build $$race -o /dev/null $(PKGS); \
+	$(SERVERS) $(GO) test $$race -shuffle=on -timeout=$(TEST_TIMEOUT) -p=$(TEST_PARALLEL) $(TEST_FLAGS) $(PKGS)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (60s)
