@@ -84,16 +84,20 @@ bench-once: ## run each Go benchmark once, so that none rots
 ##@ Measure
 
 .PHONY: bench
-bench: build consul ## measure dill beside HAProxy, nginx and a plain Go proxy; under half an hour
-	$(SERVERS) $(GO) run ./bench
+bench: consul ## measure dill beside HAProxy, nginx, a plain Go proxy and no proxy; under half an hour
+	@$(SERVERS) $(GO) run ./bench
 
 .PHONY: bench-quick
-bench-quick: build consul ## the same in under two minutes, to see that it works
-	$(SERVERS) $(GO) run ./bench -quick
+bench-quick: consul ## the same in under two minutes, to see that it works
+	@$(SERVERS) $(GO) run ./bench -quick
 
 .PHONY: bench-compare
 bench-compare: ## what changed between two results: OLD=a.json NEW=b.json
-	@$(GO) run ./bench -compare $(OLD) $(NEW)
+	@$(GO) run ./bench compare $(OLD) $(NEW)
+
+.PHONY: bench-readme
+bench-readme: ## put the table and the plots of the last make bench into the README
+	$(GO) run ./bench readme
 
 ##@ Servers to test against
 
