@@ -69,16 +69,10 @@ func TestThousandStoppedReaders(t *testing.T) {
 			backend := FreeAddr(t)
 			r := start(t, setup{cfg: dataplane.Config{Splice: modes[name]}, backends: -1, dead: []netip.AddrPort{backend}})
 			load := Spawn(t, "load") // after the rig, so that it ends first
-			var done loadDone
-			load.Tell(t, loadTask{Do: "listen", Addr: backend})
-			load.Hear(t, &done)
+			do(t, load, loadTask{Do: "listen", Addr: backend})
 			heap, files := heapInUse(), OpenFiles()
 
-			load.Tell(t, loadTask{Do: "stall", Addr: r.front, N: sessions})
-			load.Hear(t, &done) // every sender is stalled
-			if done.Error != "" {
-				t.Fatal(done.Error)
-			}
+			done := do(t, load, loadTask{Do: "stall", Addr: r.front, N: sessions})
 			grown, opened := heapInUse()-heap, OpenFiles()-files
 			if grown > sessions*bufferSize+slack {
 				t.Errorf("the heap grew by %d bytes, %d a session", grown, grown/sessions)
@@ -94,8 +88,7 @@ func TestThousandStoppedReaders(t *testing.T) {
 			if more := heapInUse() - heap; more > grown+slack {
 				t.Errorf("the heap went on growing, from +%d to +%d bytes", grown, more)
 			}
-			load.Tell(t, loadTask{Do: "drop"})
-			load.Hear(t, &done)
+			do(t, load, loadTask{Do: "drop"})
 			Eventually(t, "all sessions are gone", func() bool { return dataplane.Stats().Sessions == 0 })
 			// Pipes may stay in the loops' caches, which are capped.
 			Eventually(t, "sockets are closed", func() bool { return OpenFiles()-files < 600 })

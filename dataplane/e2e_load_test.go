@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"dill/dataplane/dptest"
@@ -14,7 +15,7 @@ import (
 // loadTask is what a test asks of the "load" process, which plays clients and
 // backends outside of the process whose memory is measured.
 type loadTask struct {
-	Do   string // "listen", "echo", "stall", "drop", "messages", "connections"
+	Do   string // "listen", "echo", "sink", "stall", "bulk", "drop", "messages", "connections"
 	Addr netip.AddrPort
 	N    int // connections or messages
 	Size int // bytes of a message
@@ -33,6 +34,18 @@ type load struct {
 	fds   []int
 }
 
+// do has a "load" process do one task.
+func do(t testing.TB, load *dptest.Child, task loadTask) loadDone {
+	t.Helper()
+	var done loadDone
+	load.Tell(t, task)
+	load.Hear(t, &done)
+	if done.Error != "" {
+		t.Fatalf("%s: %s", task.Do, done.Error)
+	}
+	return done
+}
+
 func playLoad(parent *dptest.Parent) {
 	var l load
 	var task loadTask
@@ -46,8 +59,10 @@ func playLoad(parent *dptest.Parent) {
 			done.Bytes, err = l.stall(task.Addr, task.N)
 		case "drop":
 			l.drop()
-		case "echo":
-			err = echoOn(task.Addr)
+		case "echo", "sink":
+			err = echoOn(task.Addr, task.Do == "sink")
+		case "bulk":
+			err = l.bulk(task.Addr, task.N)
 		case "messages":
 			err = exchange(task.Addr, 16, task.N/16, task.Size)
 		case "connections":
@@ -65,7 +80,7 @@ func playLoad(parent *dptest.Parent) {
 
 // listen starts a server with small windows that accepts and never reads.
 func (l *load) listen(addr netip.AddrPort) error {
-	ln, err := listenSmall(addr)
+	ln, err := listenOn(addr, 8<<10, 1400)
 	if err != nil {
 		return err
 	}
@@ -83,14 +98,23 @@ func (l *load) listen(addr netip.AddrPort) error {
 	return nil
 }
 
-func listenSmall(addr netip.AddrPort) (int, error) {
+// listenOn makes a listening socket with a receive buffer and a maximal segment
+// size of its own, 0 for the kernel's choice. The loopback's segments of 64 KiB
+// would let the proxy's socket buffers grow to megabytes, and a thousand of
+// those bring the machine into TCP memory pressure; those of an Ethernet do not.
+func listenOn(addr netip.AddrPort, buffer, segment int) (int, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
-	return fd, errors.Join(
-		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1),
-		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10),
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if buffer > 0 {
+		err = errors.Join(err, syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, buffer))
+	}
+	if segment > 0 {
+		err = errors.Join(err, syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment))
+	}
+	return fd, errors.Join(err,
 		syscall.Bind(fd, &syscall.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}),
 		syscall.Listen(fd, 4096))
 }
@@ -137,6 +161,26 @@ func (l *load) stall(addr netip.AddrPort, n int) (int64, error) {
 	return total, nil
 }
 
+// bulk starts n streams that send as fast as they can until "drop".
+func (l *load) bulk(addr netip.AddrPort, n int) error {
+	for range n {
+		p, err := dptest.Connect(addr, dptest.Socket{})
+		if err != nil {
+			return err
+		}
+		l.conns = append(l.conns, p)
+		go func() {
+			zeros := make([]byte, 256<<10)
+			for {
+				if _, err := p.Conn().Write(zeros); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	return nil
+}
+
 // drop resets everything.
 func (l *load) drop() {
 	for _, p := range l.conns {
@@ -150,9 +194,9 @@ func (l *load) drop() {
 	l.conns, l.fds = nil, nil
 }
 
-// echoOn starts a server that sends everything back.
-func echoOn(addr netip.AddrPort) error {
-	ln, err := listenSmall(addr)
+// echoOn starts a server that sends everything back, or nothing if it is a sink.
+func echoOn(addr netip.AddrPort, sink bool) error {
+	ln, err := listenOn(addr, 0, 0)
 	if err != nil {
 		return err
 	}
@@ -169,6 +213,9 @@ func echoOn(addr netip.AddrPort) error {
 					n, err := syscall.Read(fd, buf)
 					if n <= 0 || err != nil {
 						return
+					}
+					if sink {
+						continue
 					}
 					if _, err := syscall.Write(fd, buf[:n]); err != nil {
 						return

@@ -34,23 +34,13 @@ func TestMallocs(t *testing.T) {
 	backend := FreeAddr(t)
 	r := start(t, setup{backends: -1, dead: []netip.AddrPort{backend}})
 	load := Spawn(t, "load") // after the rig, so that it ends first
-	run := func(t *testing.T, task loadTask) {
-		task.Addr = r.front
-		load.Tell(t, task)
-		var done loadDone
-		load.Hear(t, &done)
-		if done.Error != "" {
-			t.Fatal(done.Error)
-		}
-	}
-	load.Tell(t, loadTask{Do: "echo", Addr: backend})
-	var done loadDone
-	load.Hear(t, &done)
+	do(t, load, loadTask{Do: "echo", Addr: backend})
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			run(t, test.warm)
+			test.warm.Addr, test.task.Addr = r.front, r.front
+			do(t, load, test.warm)
 			before := dataplane.Stats()
-			run(t, test.task)
+			do(t, load, test.task)
 			after := dataplane.Stats()
 			n := after.Mallocs - before.Mallocs
 			t.Logf("%d mallocs, %d collections, %d bytes spliced", n, after.GCCycles-before.GCCycles,

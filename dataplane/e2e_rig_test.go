@@ -51,7 +51,7 @@ type rig struct {
 
 // start runs an engine that serves s, and waits until it accepts. The cleanup
 // ends all sessions, checks that the engine forgot them, and shuts it down.
-func start(t *testing.T, s setup) *rig {
+func start(t testing.TB, s setup) *rig {
 	t.Helper()
 	r := &rig{setup: s, front: s.front, log: new(logBuffer)}
 	if !r.front.IsValid() {
@@ -74,7 +74,7 @@ func start(t *testing.T, s setup) *rig {
 	return r
 }
 
-func (r *rig) stop(t *testing.T) {
+func (r *rig) stop(t testing.TB) {
 	for _, b := range r.backends {
 		b.StopAll()
 	}
@@ -164,12 +164,36 @@ func (r *rig) open(t testing.TB) (client, server *dptest.Peer) {
 // one backend without a handler.
 func (r *rig) openFrom(t testing.TB, s dptest.Socket) (client, server *dptest.Peer) {
 	t.Helper()
+	client, server, err := r.tryOpen(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client, server
+}
+
+// tryOpen is open outside of the test's goroutine; the caller closes both ends.
+func (r *rig) tryOpen(s dptest.Socket) (client, server *dptest.Peer, err error) {
 	r.opening.Lock() // or two clients could get each other's server
 	defer r.opening.Unlock()
-	client = dptest.DialFrom(t, r.front, s)
-	server = r.backends[0].Accept(t)
+	before := dataplane.Stats().Get("connected")
+	if client, err = dptest.Connect(r.front, s); err != nil {
+		return nil, nil, err
+	}
+	select {
+	case server = <-r.backends[0].Queue():
+	case <-time.After(dptest.Patience):
+		client.Close()
+		return nil, nil, errors.New("no connection reached the backend")
+	}
+	// The backend knows of the connection before dill does; a client that
+	// resets in between would be one that left during the connect.
+	if !dptest.Poll(dptest.Patience, func() bool { return dataplane.Stats().Get("connected") > before }) {
+		client.Close()
+		return nil, nil, errors.New("dill does not count the connection")
+	}
 	dptest.Pair(client, server)
-	return client, server
+	return client, server, nil
 }
 
 // play opens a session and plays a script on either side.

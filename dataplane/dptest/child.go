@@ -60,7 +60,7 @@ func spawn(t testing.TB, part string, attr *syscall.SysProcAttr) *Child {
 	t.Helper()
 	attr.Pdeathsig = syscall.SIGKILL
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), partVariable+"="+part)
+	cmd.Env = append(os.Environ(), partVariable+"="+part, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = attr
 	in, err := cmd.StdinPipe()

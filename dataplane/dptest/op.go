@@ -41,17 +41,22 @@ func WriteChunks(n int64, size int) Op {
 // it were.
 func WriteUntilStalled(limit int64, quiet time.Duration) Op {
 	return op(func(p *Peer) error {
+		var rest []byte
 		buf := make([]byte, chunk)
 		defer p.Extend(Patience)
 		for {
 			if p.Sent() > limit {
 				return fmt.Errorf("wrote %d bytes and nothing held it up", p.Sent())
 			}
-			p.out.Fill(buf, p.Sent())
+			if len(rest) == 0 {
+				rest = buf
+				p.out.Fill(rest, p.Sent())
+			}
 			if err := p.conn.SetWriteDeadline(time.Now().Add(quiet)); err != nil {
 				return err
 			}
-			n, err := p.conn.Write(buf)
+			n, err := p.conn.Write(rest)
+			rest = rest[n:]
 			p.sent.Add(int64(n))
 			switch {
 			case IsTimeout(err) && n == 0:

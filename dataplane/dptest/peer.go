@@ -149,6 +149,10 @@ func (p *Peer) read(buf []byte) (int, error) {
 	return n, err
 }
 
+// ReadSome makes one read of at most n bytes and checks what it returns; the
+// error is package net's own.
+func (p *Peer) ReadSome(n int) (int, error) { return p.read(make([]byte, n)) }
+
 // readUntil reads and checks bytes until the position is end or an error comes.
 func (p *Peer) readUntil(end int64, chunk int) error {
 	buf := make([]byte, chunk)

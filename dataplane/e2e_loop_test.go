@@ -1,0 +1,162 @@
+package dataplane_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"dill/dataplane"
+	. "dill/dataplane/dptest"
+)
+
+// TestWatchdogReportsStall: a batch of a loop that takes longer than 100 ms is
+// counted and logged, and the loop goes on.
+func TestWatchdogReportsStall(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{Loops: 1}})
+	client, server := r.open(t)
+	stalls := since("stalls")
+	r.stall(t, 300*time.Millisecond)
+	client.Must(t, Write(10))
+	Within(t, 2*time.Second, "the stall is counted", func() bool { return stalls() == 1 })
+	Within(t, 2*time.Second, "the stall is logged", func() bool { return r.log.contains("level=WARN") || r.log.contains("level=ERROR") })
+	server.Must(t, Read(10))
+	pingPong(t, client, server)
+	if stalls() != 1 {
+		t.Errorf("one stall was counted %d times", stalls())
+	}
+}
+
+// TestParkedLoopIsNoStall: a loop that has nothing to do is not reported.
+func TestParkedLoopIsNoStall(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{Loops: 2}})
+	client, server := r.open(t)
+	pingPong(t, client, server)
+	stalls := since("stalls")
+	Steady(t, 400*time.Millisecond, "nothing is reported", func() bool { return stalls() == 0 })
+}
+
+// TestPanicKillsOneSession: the session that meets a bug is reset on both
+// sides, counted and logged with a stack; its neighbours on the loop go on.
+func TestPanicKillsOneSession(t *testing.T) {
+	eachMode(t, setup{cfg: dataplane.Config{Loops: 1}}, func(t *testing.T, r *rig) {
+		neighbour, neighbourServer := r.open(t)
+		client, server := r.open(t)
+		panics := since("panics")
+		r.inject(t, r.engine.PanicNext)
+		client.Must(t, Write(10), ReadToReset(0))
+		server.Must(t, ReadToReset(-1))
+		pingPong(t, neighbour, neighbourServer)
+		r.play(t, []Op{Write(10), ReadToEOF(0), Close()}, []Op{Read(10), Close()})
+		if panics() != 1 {
+			t.Errorf("panics counted %d, want 1", panics())
+		}
+		Eventually(t, "the stack is logged", func() bool { return r.log.contains("PanicNext") })
+	})
+}
+
+// underBulk starts a rig on one loop that relays four endless streams between
+// peers in another process, beside its own listener.
+func underBulk(t *testing.T) *rig {
+	r := start(t, setup{cfg: dataplane.Config{Loops: 1}, serve: echoes})
+	load := Spawn(t, "load") // after the rig, so that it ends first
+	sink, bulk := FreeAddr(t), FreeAddr(t)
+	do(t, load, loadTask{Do: "sink", Addr: sink})
+	r.publish(t, r.listener(), serving(bulk, sink))
+	moved := since("spliced_bytes")
+	do(t, load, loadTask{Do: "bulk", Addr: bulk, N: 4})
+	t.Cleanup(func() { do(t, load, loadTask{Do: "drop"}) })
+	Eventually(t, "the streams run", func() bool { return moved() > 16<<20 })
+	return r
+}
+
+// TestPostedTasksRunUnderLoad: a table that is published while a loop is busy
+// with bulk transfers takes effect soon: posted tasks are not starved.
+func TestPostedTasksRunUnderLoad(t *testing.T) {
+	const tables = 20
+	r := underBulk(t)
+	var delays []time.Duration
+	for range tables {
+		begun := time.Now()
+		r.publish(t, r.listener(), serving(FreeAddr(t), r.backends[0].Addr()))
+		delays = append(delays, time.Since(begun))
+	}
+	slices.Sort(delays)
+	t.Logf("published in %v, at most %v", delays[tables/2], delays[tables-1])
+	if delays[tables/2] > 100*time.Millisecond {
+		t.Errorf("half of the tables took longer than %v", delays[tables/2])
+	}
+}
+
+// TestBulkDoesNotStarveMessages: messages pass between bulk streams on the same
+// loop.
+func TestBulkDoesNotStarveMessages(t *testing.T) {
+	const messages = 200
+	client := Dial(t, underBulk(t).front)
+	var delays []time.Duration
+	for range messages {
+		begun := time.Now()
+		if err := roundTrip(client, make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		delays = append(delays, time.Since(begun))
+	}
+	slices.Sort(delays)
+	t.Logf("messages between streams: median %v, p99 %v", delays[messages/2], delays[messages*99/100])
+	if p90 := delays[messages*9/10]; p90 > 100*time.Millisecond {
+		t.Errorf("p90 of messages between bulk streams is %v", p90)
+	}
+}
+
+// TestSlotsAndDescriptorsAreReused: sessions that end in every way while others
+// begin never see an event or a byte of another.
+func TestSlotsAndDescriptorsAreReused(t *testing.T) {
+	const workers, rounds = 8, 60
+	eachMode(t, setup{cfg: dataplane.Config{Loops: 2}}, func(t *testing.T, r *rig) {
+		var wg sync.WaitGroup
+		for w := range workers {
+			wg.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(w), 1))
+				for i := range rounds {
+					if err := oneOfMany(t, r, random); err != nil {
+						t.Errorf("worker %d, round %d: %v", w, i, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		Eventually(t, "all sessions are gone", func() bool { return dataplane.Stats().Sessions == 0 })
+	})
+}
+
+// oneOfMany is a session of random size and end.
+func oneOfMany(t *testing.T, r *rig, random *rand.Rand) error {
+	client, server, err := r.tryOpen(Socket{})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	defer server.Close()
+	n := int64(random.IntN(200_000))
+	ends := []script{
+		{"clean", []Op{Write(n), HalfClose(), ReadToEOF(n)}, []Op{ReadToEOF(n), Write(n), Close()}},
+		{"client resets", []Op{Write(n), Acked(), Reset()}, []Op{ReadToReset(n)}},
+		{"server resets", []Op{ReadToReset(n)}, []Op{Write(n), Acked(), Reset()}},
+		{"client resets a sender", []Op{Read(n), Reset()}, []Op{WriteToReset()}},
+		{"server resets a sender", []Op{WriteToReset()}, []Op{Read(n), Reset()}},
+		{"abandoned", []Op{Write(n)}, []Op{Read(n / 2)}},
+	}
+	s := ends[random.IntN(len(ends))]
+	var wg sync.WaitGroup
+	var serverErr error
+	wg.Go(func() { serverErr = server.Run(s.server...) })
+	clientErr := client.Run(s.client...)
+	wg.Wait()
+	if clientErr != nil || serverErr != nil {
+		return fmt.Errorf("%s, %d bytes: client: %v, server: %v", s.name, n, clientErr, serverErr)
+	}
+	return nil
+}
