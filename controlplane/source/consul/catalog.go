@@ -46,6 +46,7 @@ func (s *session) catalogRead(a answer[catalog]) {
 		return
 	}
 	v.contact = now
+	s.denying = a.denying
 	s.catalogErr = nil
 	if a.lag > maxLag {
 		s.catalogErr = fmt.Errorf("the consul server that answers has not heard from a leader for %v", a.lag.Round(time.Second))

@@ -44,7 +44,10 @@ func (s *session) fetch(t *tracked, now time.Time) {
 	t.queued, t.flying = false, true
 	t.due = now.Add(maxPause) // what changes until then is one more fetch
 	s.flying++
-	q := query{consistent: !t.empty.IsZero()}
+	q, from := query{}, fetched
+	if !t.empty.IsZero() {
+		q.consistent, from = true, confirmed
+	}
 	s.work.Go(func() {
 		if !acquire(s.ctx, s.slots) {
 			return
@@ -61,7 +64,7 @@ func (s *session) fetch(t *tracked, now time.Time) {
 		s.post(s.ctx, func() {
 			t.flying = false
 			s.flying--
-			s.serviceRead(t, answer[reading]{value: value, reply: r, err: err}, q.consistent)
+			s.serviceRead(t, answer[reading]{value: value, reply: r, err: err}, from)
 			if err != nil && t.stop == nil {
 				t.due = time.Now().Add(t.retry.next())
 				s.want(t)

@@ -145,6 +145,11 @@ func sameInstance(a, b source.Instance) bool {
 		a.Weight == b.Weight && a.CreateIndex == b.CreateIndex && slices.Equal(a.Tags, b.Tags)
 }
 
+// lacks tells whether fresh has not all the instances that old has.
+func lacks(fresh, old source.Service) bool {
+	return len(union(old, fresh).Instances) > len(fresh.Instances)
+}
+
 // union returns fresh and those of old that fresh lacks.
 func union(old, fresh source.Service) source.Service {
 	all := slices.Clone(fresh.Instances)

@@ -31,8 +31,8 @@ type observer struct {
 	changed chan struct{} // closed and replaced at each snapshot
 }
 
-// observe runs a source until the test ends.
-func observe(t *testing.T, cfg Config, change ...func(*Source)) *observer {
+// newObserver makes an observer of a source that does not run yet.
+func newObserver(t *testing.T, cfg Config, change ...func(*Source)) *observer {
 	t.Helper()
 	o := &observer{log: &lines{}, changed: make(chan struct{})}
 	src, err := New(cfg, slog.New(slog.NewTextHandler(o.log, nil)))
@@ -43,11 +43,18 @@ func observe(t *testing.T, cfg Config, change ...func(*Source)) *observer {
 		f(src)
 	}
 	o.Source = src
+	return o
+}
+
+// observe runs a source until the test ends.
+func observe(t *testing.T, cfg Config) *observer {
+	t.Helper()
+	o := newObserver(t, cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = src.Run(ctx, o.sink)
+		_ = o.Run(ctx, o.sink)
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -52,7 +52,7 @@ func (s *session) watchService(t *tracked) {
 	s.work.Go(func() {
 		watch(s, ctx, s.rest.wake,
 			func(ctx context.Context, q query) (reading, reply, error) { return s.askService(ctx, t.name, q) },
-			func(a answer[reading]) { s.serviceRead(t, a, false) })
+			func(a answer[reading]) { s.serviceRead(t, a, watched) })
 	})
 }
 
@@ -105,9 +105,17 @@ func (s *session) firstBeyond() *tracked {
 	return first
 }
 
-// serviceRead takes an answer about a service. confirmed says that a quorum
-// gave it.
-func (s *session) serviceRead(t *tracked, a answer[reading], confirmed bool) {
+// origin is what kind of query an answer is to.
+type origin int
+
+const (
+	watched   origin = iota // one that waited, or might have
+	fetched                 // one that answered at once
+	confirmed               // one that answered with the word of a quorum
+)
+
+// serviceRead takes an answer about a service.
+func (s *session) serviceRead(t *tracked, a answer[reading], from origin) {
 	if s.view.services[t.name] != t {
 		return // dropped meanwhile
 	}
@@ -128,11 +136,15 @@ func (s *session) serviceRead(t *tracked, a answer[reading], confirmed bool) {
 		s.replace(t, union(t.last, fresh))
 		s.settle(t, errHidden, now)
 		return
+	case from == watched && s.denying && lacks(fresh, t.last):
+		// An answer that an agent streams is filtered without a word.
+		s.replace(t, union(t.last, fresh))
+		s.want(t)
 	case a.value.none && t.doubted:
 		s.drop(t)
 		s.balance()
 		return
-	case a.value.none && len(t.last.Instances) > 0 && !confirmed:
+	case a.value.none && len(t.last.Instances) > 0 && from != confirmed:
 		// When the last instance goes, so does the service from the catalog,
 		// and that is what ends it. Otherwise it is one being replaced, or
 		// Consul says nonsense: that is asked for, once it lasts.
@@ -165,7 +177,7 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 	t.err = err
 	if err != nil {
 		s.failing++
-		s.view.stale.say(now, keyService, printable(t.name), keyErr, plain(err))
+		s.view.stale.say(now, plain(err), keyService, printable(t.name))
 	}
 }
 

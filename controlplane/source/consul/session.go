@@ -53,7 +53,7 @@ type session struct {
 	cancel context.CancelFunc
 	inbox  chan func()
 	fatal  chan error    // the first broken connection
-	slots  chan struct{} // one for each query that is no watch
+	slots  chan struct{} // one for each query that answers at once
 	token  string
 
 	work  sync.WaitGroup
@@ -65,11 +65,12 @@ type session struct {
 	begun      bool // the catalog was read
 	complete   bool // and every service in it
 	catalogErr error
-	unread     int // services without an answer
-	failing    int // services whose last answer was no good
-	budget     int // watches of services
-	direct     int // of which are held
-	beyond     int // services that have none
+	unread     int  // services without an answer
+	failing    int  // services whose last answer was no good
+	denying    bool // Consul has ACLs, and denies what they do not allow
+	budget     int  // watches of services
+	direct     int  // of which are held
+	beyond     int  // services that have none
 
 	// The tier beyond the budget.
 	queue     []*tracked // to fetch

@@ -16,6 +16,7 @@ type token struct {
 	mu   sync.Mutex
 	text string
 	read stamp // of the file that text is from
+	sure bool  // the file was no longer new then
 }
 
 // stamp tells one content of a file from the next without reading it.
@@ -37,7 +38,7 @@ func (t *token) get() (text string, err error) {
 		return t.text, fmt.Errorf("token file: %w", err)
 	}
 	now := stamp{info.ModTime(), info.Size()}
-	if now == t.read {
+	if now == t.read && t.sure {
 		return t.text, nil
 	}
 	content, err := os.ReadFile(t.file)
@@ -46,7 +47,9 @@ func (t *token) get() (text string, err error) {
 	}
 	// A file that is empty for a moment is one that is being written.
 	if text := strings.TrimSpace(string(content)); text != "" {
-		t.text, t.read = text, now
+		// Clocks of file systems are coarse: what is written within a tick of
+		// being read looks as it did.
+		t.text, t.read, t.sure = text, now, time.Since(now.changed) > time.Second
 		return t.text, nil
 	}
 	return t.text, fmt.Errorf("token file %s is empty", t.file)

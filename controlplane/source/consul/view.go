@@ -20,8 +20,9 @@ const (
 	emitGap = 20 * time.Millisecond
 
 	// complainGap is the least time between two lines of the log that say the
-	// same.
+	// same, and newsGap between two that do not.
 	complainGap = time.Minute
+	newsGap     = 5 * time.Second
 )
 
 // view is what is known about Consul's services. It outlives the connections,
@@ -79,7 +80,7 @@ func (v *view) fail(err error, now time.Time) {
 		v.outage.again()
 	}
 	v.err = err
-	v.outage.say(now, keyErr, err)
+	v.outage.say(now, err)
 }
 
 // failing is fail for something that has not just happened, but may be new.
@@ -146,20 +147,26 @@ type complaint struct {
 	log     *slog.Logger
 	phrase  string
 	said    time.Time
+	text    string // of the error said then
 	dropped int
 }
 
 // say writes the line, unless that was done not long ago.
-func (c *complaint) say(now time.Time, args ...any) {
-	if !c.said.IsZero() && now.Sub(c.said) < complainGap {
+func (c *complaint) say(now time.Time, err error, args ...any) {
+	gap, text := complainGap, err.Error()
+	if text != c.text {
+		gap = newsGap
+	}
+	if !c.said.IsZero() && now.Sub(c.said) < gap {
 		c.dropped++
 		return
 	}
+	args = append(args, keyErr, err)
 	if c.dropped > 0 {
 		args = append(args, keyDropped, c.dropped)
 	}
 	c.log.Warn(c.phrase, args...)
-	c.said, c.dropped = now, 0
+	c.said, c.text, c.dropped = now, text, 0
 }
 
 // again lets the next line through: it is about something new.

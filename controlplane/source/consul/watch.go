@@ -27,7 +27,14 @@ func watch[T any](s *session, ctx context.Context, rest func(now time.Time) time
 	)
 	for {
 		waited, began := at.wait, time.Now()
+		// One that answers at once is not what the budget is for.
+		if waited == 0 && !acquire(ctx, s.slots) {
+			return
+		}
 		value, r, err := ask(ctx, query{index: waited})
+		if waited == 0 {
+			<-s.slots
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
