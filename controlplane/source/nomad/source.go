@@ -1,0 +1,232 @@
+package nomad
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"dill/controlplane/source"
+)
+
+const name = "nomad"
+
+// maxWatches is how many services have a blocking query of their own; the
+// list has one, too.
+const maxWatches = maxConns - reserve - 1
+
+// Options is where Nomad is and how to ask it.
+type Options struct {
+	Address   string // http or https URL
+	Token     string // "" = anonymous
+	Namespace string // "" = default, "*" = all
+	Wait      time.Duration
+	Stale     bool // any server may answer
+
+	CA, Cert, Key string // PEM files; "" = the system's CAs, no client certificate
+	Insecure      bool   // do not verify the server
+}
+
+// Source watches one Nomad.
+type Source struct {
+	client    *client
+	namespace string
+	qualified bool // names carry their namespace
+	subject   string
+	slots     chan struct{} // one token per blocking query of a service
+	readers   chan struct{} // one token per query beside them
+	log       *slog.Logger
+}
+
+// New returns a source for the Nomad that o describes. It reads the TLS files
+// but connects to nothing.
+func New(o Options, log *slog.Logger) (*Source, error) {
+	if o.Wait <= 0 {
+		return nil, errors.New("nomad wait: want more than 0")
+	}
+	if o.Namespace == "" {
+		o.Namespace = "default"
+	}
+	c, err := newClient(o)
+	if err != nil {
+		return nil, err
+	}
+	address := c.base.Scheme + "://" + c.base.Host
+	return &Source{
+		client:    c,
+		namespace: o.Namespace,
+		qualified: o.Namespace == allNamespaces,
+		subject:   "nomad at " + address,
+		slots:     make(chan struct{}, maxWatches),
+		readers:   make(chan struct{}, reserve/2),
+		log:       log.With("source", name, "address", address),
+	}, nil
+}
+
+// Name implements source.Source.
+func (s *Source) Name() string { return name }
+
+// Run implements source.Source. A Source is run once.
+func (s *Source) Run(ctx context.Context, sink source.Sink) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var loops sync.WaitGroup
+	defer func() {
+		cancel()
+		loops.Wait()
+		s.client.close()
+	}()
+	reports := make(chan report)
+	tell := func(r report) {
+		select {
+		case reports <- r:
+		case <-ctx.Done():
+		}
+	}
+	cat := newCatalog(s.subject, s.log)
+	cat.start = func(w *watched) {
+		own, stop := context.WithCancel(ctx)
+		w.stop = stop
+		loops.Go(func() { s.watchService(own, w, tell) })
+	}
+	loops.Go(func() { s.watchList(ctx, tell) })
+
+	calm := time.NewTicker(suspectFor / 4)
+	defer calm.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r := <-reports:
+			cat.take(r)
+		case <-calm.C:
+		}
+		if snapshot, news := cat.snapshot(); news {
+			sink(snapshot)
+		}
+	}
+}
+
+func (s *Source) watchList(ctx context.Context, tell func(report)) {
+	next := func(ctx context.Context) (block, goOn bool) { return true, ctx.Err() == nil }
+	q := query{path: []string{"services"}, namespace: s.namespace}
+	watch(ctx, s.client, q, next, func(list []listing, doubt bool, err error) {
+		if err == nil {
+			s.client.markUp()
+		}
+		tell(report{listing: list, doubt: doubt, err: err})
+	})
+}
+
+// watchService reads one service: by a blocking query if there is a slot for
+// it, and else when the list has changed.
+func (s *Source) watchService(ctx context.Context, w *watched, tell func(report)) {
+	slot := false
+	reading := false // holds a token of s.readers
+	done := func() {
+		if reading {
+			<-s.readers
+			reading = false
+		}
+	}
+	defer func() {
+		done()
+		if slot {
+			<-s.slots
+		}
+	}()
+	first := true
+	next := func(ctx context.Context) (block, goOn bool) {
+		done()
+		s.client.ready(ctx)
+		if !slot {
+			select {
+			case s.slots <- struct{}{}:
+				slot = true
+			default:
+			}
+		}
+		if slot {
+			return true, ctx.Err() == nil
+		}
+		if !first {
+			select {
+			case <-w.poke:
+			case <-ctx.Done():
+				return false, false
+			}
+		}
+		first = false
+		select {
+		case s.readers <- struct{}{}:
+			reading = true
+		case <-ctx.Done():
+		}
+		return false, ctx.Err() == nil
+	}
+	watch(ctx, s.client, s.serviceQuery(w.key), next, func(list []registration, doubt bool, err error) {
+		done()
+		if err != nil {
+			w.again() // a service that is only read on change must not wait for one
+			tell(report{of: w, err: fmt.Errorf("service %s: %w", quoted(w.key.name), err)})
+			return
+		}
+		tell(report{of: w, service: serviceOf(w.key, list, s.qualified), doubt: doubt})
+		if !slot {
+			pause(ctx, followEvery)
+		}
+	})
+}
+
+func (s *Source) serviceQuery(k key) query {
+	return query{path: []string{"service", k.name}, namespace: k.namespace}
+}
+
+// Confirm reads everything once more, from the leader. The control plane asks
+// before it believes that many services are gone at once. It may be called
+// from any goroutine.
+func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
+	var list []listing
+	if _, err := get(ctx, s.client, query{path: []string{"services"}, namespace: s.namespace, leader: true}, &list); err != nil {
+		return source.Snapshot{}, fmt.Errorf("%s: %w", s.subject, err)
+	}
+	var (
+		mu       sync.Mutex
+		reads    sync.WaitGroup
+		services []source.Service
+		failed   error
+	)
+	for k := range wanted(list) {
+		select {
+		case s.readers <- struct{}{}:
+		case <-ctx.Done():
+			failed = ctx.Err()
+		}
+		if failed != nil {
+			break
+		}
+		reads.Go(func() {
+			defer func() { <-s.readers }()
+			q := s.serviceQuery(k)
+			q.leader = true
+			var list []registration
+			_, err := get(ctx, s.client, q, &list)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = fmt.Errorf("%s: service %s: %w", s.subject, quoted(k.name), err)
+				return
+			}
+			if service := serviceOf(k, list, s.qualified); len(service.Instances) > 0 {
+				services = append(services, service)
+			}
+		})
+	}
+	reads.Wait()
+	if failed != nil {
+		return source.Snapshot{}, failed
+	}
+	sortServices(services)
+	return source.Snapshot{Source: name, Services: services, Synced: true}, nil
+}
