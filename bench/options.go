@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dill/bench/peer"
+	"dill/bench/scenario"
 )
 
 // options are the flags of a run.
@@ -27,21 +28,35 @@ type options struct {
 	threads   int
 	dill      string
 	user      string
+	source    string
 	out       string
+	quick     bool
+	profile   bool
 }
 
 func parseOptions(args []string) (*options, error) {
 	o := new(options)
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&o.scenarios, "scenarios", "", "`names` of scenarios, separated by commas, * at the end matches more; all")
-	f.StringVar(&o.peers, "peers", "", "`names` of peers; all that are found")
-	f.IntVar(&o.pairs, "pairs", 5, "rounds of each scenario with a target")
-	f.DurationVar(&o.duration, "duration", 2*time.Second, "measured in each turn")
+	f.StringVar(&o.scenarios, "scenarios", os.Getenv("SCENARIOS"), "`names` of scenarios, separated by commas, * at the end matches more; all ($SCENARIOS)")
+	f.StringVar(&o.peers, "peers", os.Getenv("PEERS"), "`names` of peers; all that are found ($PEERS)")
+	f.IntVar(&o.pairs, "pairs", 5, "most rounds of a scenario ($PAIRS)")
+	f.DurationVar(&o.duration, "duration", 2*time.Second, "measured in each turn ($DURATION)")
 	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before that")
 	f.IntVar(&o.threads, "threads", 2, "threads or workers of each peer")
 	f.StringVar(&o.dill, "dill", "", "the dill `binary`; it is built")
 	f.StringVar(&o.user, "user", "nobody", "whom to run proxies as in the unprivileged scenarios")
+	f.StringVar(&o.source, "source", "auto", "what tells dill its services: consul, file, or auto: consul where there is one")
 	f.StringVar(&o.out, "out", filepath.Join("bench", "results"), "`directory` for the results; empty writes none")
+	f.BoolVar(&o.quick, "quick", false, "look only whether everything works; the figures mean little")
+	f.BoolVar(&o.profile, "profile", os.Getenv("PROFILE") == "1", "write CPU and allocation profiles of dill ($PROFILE=1)")
+	// Before the flags, which then have the last word.
+	for name, variable := range map[string]string{"pairs": "PAIRS", "duration": "DURATION"} {
+		if text := os.Getenv(variable); text != "" {
+			if err := f.Set(name, text); err != nil {
+				return nil, fmt.Errorf("$%s is %q: %w", variable, text, err)
+			}
+		}
+	}
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -51,7 +66,30 @@ func parseOptions(args []string) (*options, error) {
 	if o.pairs < 1 || o.duration <= 0 || o.warmup < 0 || o.threads < 1 {
 		return nil, errors.New("-pairs, -duration and -threads want more than nothing")
 	}
+	if !slices.Contains([]string{"auto", "consul", "file"}, o.source) {
+		return nil, fmt.Errorf("-source %s: want auto, consul or file", o.source)
+	}
+	if o.quick {
+		o.pairs = 1
+		o.duration = min(o.duration, 250*time.Millisecond)
+		o.warmup = min(o.warmup, 100*time.Millisecond)
+		if o.out != "" {
+			o.out = filepath.Join(o.out, "quick")
+		}
+	}
 	return o, nil
+}
+
+// notQuick are scenarios that differ from others only in a number.
+var notQuick = []string{"bulk1down", "bulk8user", "rr512", "listeners1", "register300", "size256", "size1K", "size4K", "size16K", "size256K"}
+
+// choose returns the scenarios to run.
+func (o *options) choose() ([]scenario.Scenario, error) {
+	chosen, err := scenario.Select(o.scenarios)
+	if o.quick && o.scenarios == "" {
+		chosen = slices.DeleteFunc(chosen, func(s scenario.Scenario) bool { return slices.Contains(notQuick, s.Name) })
+	}
+	return chosen, err
 }
 
 // unprivileged returns whom to run the proxies of unprivileged scenarios as;

@@ -14,10 +14,6 @@ import (
 	"dill/bench/wire"
 )
 
-// settle is how long connections are left alone before the proxy's memory is
-// read, so that a proxy that cleans up behind a busy connection has done so.
-const settle = 2 * time.Second
-
 // runIdle opens connections up to each stage, moves spec.Moved bytes over each
 // as it opens, and reads what the proxy holds when all are still.
 func runIdle(ctx context.Context, spec Spec) (*Result, error) {
@@ -46,7 +42,7 @@ func runIdle(ctx context.Context, spec Spec) (*Result, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(settle):
+		case <-time.After(spec.Settle):
 		}
 		s := Stage{Conns: stage}
 		var err error

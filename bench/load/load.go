@@ -40,8 +40,9 @@ type Spec struct {
 	Warmup   time.Duration
 	Duration time.Duration
 
-	Stages []int // Idle: how many connections to hold when memory is read
-	Moved  int   // Idle: bytes, half of them in each direction
+	Stages []int         // Idle: how many connections to hold when memory is read
+	Moved  int           // Idle: bytes, half of them in each direction
+	Settle time.Duration // Idle: left alone before memory is read, so that a proxy that cleans up behind a busy connection has done so
 
 	// Watch names groups of processes whose processor time is taken over
 	// exactly the measured window. Idle reads the memory and descriptors of

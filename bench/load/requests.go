@@ -22,7 +22,8 @@ type exchange struct {
 	reply   []byte
 	got     int // bytes of reply
 	seq     uint64
-	since   time.Time // when the request was due
+	busy    bool      // a request is under way
+	since   time.Time // when it was due
 }
 
 var errLie = errors.New("the answer is not the one to this request")
@@ -63,7 +64,7 @@ func closeExchanges(all []*exchange) {
 func (x *exchange) send(due time.Time) error {
 	x.seq++
 	wire.Stamp(x.request, x.seq)
-	x.out, x.got, x.since = x.request, 0, due
+	x.out, x.got, x.busy, x.since = x.request, 0, true, due
 	return x.flush()
 }
 
@@ -84,13 +85,11 @@ func (x *exchange) flush() error {
 // progress sends and reads what can be without waiting, and reports whether
 // the answer is complete. It is called for edges.
 func (x *exchange) progress() (done bool, err error) {
-	if len(x.out) > 0 {
-		if err := x.flush(); err != nil || len(x.out) > 0 {
-			return false, err
-		}
+	if !x.busy {
+		return false, nil // the edge of the connect, or of a buffer that drained
 	}
-	if x.seq == 0 {
-		return false, nil // nothing asked yet: the edge that the connect made
+	if err := x.flush(); err != nil || len(x.out) > 0 {
+		return false, err
 	}
 	for x.got < len(x.reply) {
 		n, err := unix.Read(x.fd, x.reply[x.got:])
@@ -110,6 +109,7 @@ func (x *exchange) progress() (done bool, err error) {
 	if !wire.IsAnswer(x.reply, x.request, x.seq) {
 		return false, errLie
 	}
+	x.busy = false
 	return true, nil
 }
 

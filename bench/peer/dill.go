@@ -1,9 +1,11 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -21,7 +23,8 @@ import (
 // Dill is what all this is about.
 type Dill struct {
 	Path string // of the binary
-	Ver  string // what to call it
+	Ver  string // its version
+	Tag  string // its name among other variants of it; "" = dill
 	Env  []string
 
 	// Announce, when set, makes service discovery tell dill to serve listen
@@ -30,21 +33,29 @@ type Dill struct {
 	Announce func(ctx context.Context, listen netip.AddrPort, backends []netip.AddrPort) (env []string, undo func(), err error)
 }
 
-func (*Dill) Name() string      { return "dill" }
+func (d *Dill) Name() string    { return cmp.Or(d.Tag, "dill") }
 func (d *Dill) Version() string { return d.Ver }
 
 func (d *Dill) Config(at Site) string {
 	if d.Announce == nil {
-		return strings.Join(d.fileEnv(at), "\n") + "\n" + string(Routes(Service{"bench", at.Listen, at.Backends}))
+		return strings.Join(d.FileEnv(at), "\n") + "\n" + string(Routes(Service{"bench", at.Listen, at.Backends}))
 	}
 	return strings.Join(append([]string{"services and listeners from Consul"}, d.Env...), "\n")
+}
+
+// With returns a variant of d with another name and more settings.
+func (d *Dill) With(tag string, env ...string) *Dill {
+	v := *d
+	v.Tag, v.Env = tag, append(slices.Clone(d.Env), env...)
+	return &v
 }
 
 // Label is the listener label that the benchmarks' services use; dill is told
 // no other, so that it serves nobody else's.
 const Label = "bench"
 
-func (d *Dill) fileEnv(at Site) []string {
+// FileEnv are the settings for a routing file at the site.
+func (d *Dill) FileEnv(at Site) []string {
 	return append([]string{
 		"DILL_FILE_PATH=" + filepath.Join(at.Dir, "routes.json"),
 		"DILL_LISTENERS_ALLOWED=" + Label + "=127.0.0.1",
@@ -57,7 +68,7 @@ func (d *Dill) Start(ctx context.Context, at Site) (*Running, error) {
 	var env []string
 	undo := func() {}
 	if d.Announce == nil {
-		env = d.fileEnv(at)
+		env = d.FileEnv(at)
 		if err := os.WriteFile(filepath.Join(at.Dir, "routes.json"), Routes(Service{"bench", at.Listen, at.Backends}), 0o644); err != nil {
 			return nil, err
 		}
@@ -78,7 +89,7 @@ func (d *Dill) Start(ctx context.Context, at Site) (*Running, error) {
 		undo()
 		return nil, err
 	}
-	r.Counters = counters
+	r.Counters, r.Profile = counters, true
 	stop := r.stop
 	r.stop = func() { stop(); undo() }
 	return r, nil
@@ -175,9 +186,7 @@ func (r *counterReader) ask(ctx context.Context, c *proc.Child) (map[string]floa
 			return false
 		}
 		values = make(map[string]float64, len(r.values))
-		for name, v := range r.values {
-			values[name] = v
-		}
+		maps.Copy(values, r.values)
 		return true
 	})
 	return values, err

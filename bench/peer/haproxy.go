@@ -58,7 +58,7 @@ defaults
 listen bench
   bind %s
   balance roundrobin
-`, at.Threads, (openFiles()-2*haproxyPipes-200)/2, haproxyPipes, at.Listen)
+`, at.Threads, (OpenFiles()-2*haproxyPipes-200)/2, haproxyPipes, at.Listen)
 	for i, backend := range at.Backends {
 		fmt.Fprintf(&b, "  server s%d %s\n", i, backend)
 	}
@@ -83,8 +83,8 @@ func (h *HAProxy) Start(ctx context.Context, at Site) (*Running, error) {
 	return await(ctx, c, at.Listen)
 }
 
-// openFiles is the limit of open files of this process and its children.
-func openFiles() int {
+// OpenFiles is the limit of open files of this process and its children.
+func OpenFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1024

@@ -61,6 +61,7 @@ func (n *Nginx) Config(at Site) string {
 	}
 	fmt.Fprintf(&b, `daemon off;
 worker_processes %d;
+worker_rlimit_nofile %d;
 pid %s;
 error_log stderr warn;
 events {
@@ -68,7 +69,7 @@ events {
 }
 stream {
   upstream sink {
-`, at.Threads, filepath.Join(at.Dir, "nginx.pid"), openFiles()-200)
+`, at.Threads, OpenFiles(), filepath.Join(at.Dir, "nginx.pid"), OpenFiles()-200)
 	for _, backend := range at.Backends {
 		fmt.Fprintf(&b, "    server %s;\n", backend)
 	}

@@ -52,6 +52,7 @@ type Running struct {
 	Targets []netip.AddrPort // where clients connect
 	PIDs    []int            // the proxy's processes; none for direct
 	Child   *proc.Child      // nil for direct
+	Profile bool             // it is dill, of which one may want profiles
 
 	// Counters asks the proxy for its own counters; nil if it has none.
 	Counters func(ctx context.Context) (map[string]float64, error)

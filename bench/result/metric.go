@@ -126,15 +126,15 @@ func (m Metric) Format(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-// Bytes writes a number of bytes.
+// Bytes writes a number of bytes; KB and MB are 10³ and 10⁶.
 func Bytes(v float64) string {
 	switch a := math.Abs(v); {
-	case a >= 10<<20:
-		return fmt.Sprintf("%.0f MB", v/(1<<20))
-	case a >= 1<<20:
-		return fmt.Sprintf("%.1f MB", v/(1<<20))
-	case a >= 10<<10:
-		return fmt.Sprintf("%.1f KB", v/(1<<10))
+	case a >= 100e6:
+		return fmt.Sprintf("%.0f MB", v/1e6)
+	case a >= 1e6:
+		return fmt.Sprintf("%.1f MB", v/1e6)
+	case a >= 10e3:
+		return fmt.Sprintf("%.1f KB", v/1e3)
 	}
 	return fmt.Sprintf("%.0f B", v)
 }

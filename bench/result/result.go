@@ -26,8 +26,10 @@ type File struct {
 	Schema   int       `json:"schema"`
 	Began    time.Time `json:"began"`
 	Took     string    `json:"took"`
-	Dill     string    `json:"dill"`   // version of dill
-	Source   string    `json:"source"` // "consul": traffic took the path from registration to relay; or "file"
+	Dill     string    `json:"dill"`             // version of dill
+	Quick    bool      `json:"quick,omitempty"`  // only looked whether everything works
+	Source   string    `json:"source"`           // "consul": traffic took the path from registration to relay; or "file"
+	Consul   string    `json:"consul,omitempty"` // version
 	Settings Settings  `json:"settings"`
 	Machine  Machine   `json:"machine"`
 	Peers    []Peer    `json:"peers"`
@@ -65,6 +67,8 @@ type Peer struct {
 type Row struct {
 	Scenario string   `json:"scenario"` // short name, as in SCENARIOS=
 	Title    string   `json:"title"`
+	Note     string   `json:"note,omitempty"`
+	Show     []string `json:"show"` // metrics of the table, the most telling first
 	Samples  []Sample `json:"samples"`
 
 	// Medians is peer → metric → quartiles over the samples; Ratios is peer →
@@ -98,9 +102,19 @@ type Point struct {
 type Target struct {
 	ID      string       `json:"id"`
 	What    string       `json:"what"`
-	Wanted  string       `json:"wanted"`  // "≥ 1.05 × haproxy"
+	Wanted  string       `json:"wanted"` // "≥ 1.05 × haproxy"
+	Metric  string       `json:"metric"`
+	Ratio   bool         `json:"ratio"`   // Got is of ratios to a peer, not of values of the metric
 	Got     stat.Summary `json:"got"`     // of the ratio, or of the value
 	Verdict stat.Verdict `json:"verdict"` // met, not met, undecided, not measured
+}
+
+// Shown writes a number of Got.
+func (t Target) Shown(v float64) string {
+	if t.Ratio {
+		return fmt.Sprintf("%.2f", v)
+	}
+	return MetricNamed(t.Metric).Format(v)
 }
 
 // Row returns the row of a scenario, nil if there is none.
@@ -188,6 +202,14 @@ func (r *Row) Summarize(subject string) {
 			r.Ratios[peer] = ratios
 		}
 	}
+}
+
+// Save writes f as dir/latest.json, and its plots beside it.
+func (f *File) Save(dir string) error {
+	if err := f.Write(filepath.Join(dir, "latest.json")); err != nil {
+		return err
+	}
+	return f.Plot(dir)
 }
 
 // Write stores f at path, whole or not at all.

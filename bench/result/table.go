@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"dill/bench/stat"
 )
@@ -16,7 +17,7 @@ func PrintTitle(w io.Writer, name, title string) {
 }
 
 // PrintTurn tells of one turn as it ends.
-func PrintTurn(w io.Writer, round int, peer string, show []string, values map[string]float64) {
+func PrintTurn(w io.Writer, round int, peer string, show []string, values map[string]float64, left time.Duration) {
 	fmt.Fprintf(w, "  %2d %-8s", round+1, peer)
 	for _, name := range show[:min(len(show), 3)] {
 		if v, ok := values[name]; ok {
@@ -24,12 +25,12 @@ func PrintTurn(w io.Writer, round int, peer string, show []string, values map[st
 			fmt.Fprintf(w, "  %s %s", m.Format(v), strings.TrimPrefix(m.Label, "per second"))
 		}
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "    %v left\n", left)
 }
 
 // PrintRow writes a scenario's table: the medians of each peer, and beside them
 // the ratio of subject's first metric to the peer's with its quartiles.
-func PrintRow(w io.Writer, r *Row, show []string, subject string) {
+func PrintRow(w io.Writer, r *Row, subject string) {
 	if r.Error != "" {
 		fmt.Fprintf(w, "  FAILED: %s\n", r.Error)
 	}
@@ -39,7 +40,7 @@ func PrintRow(w io.Writer, r *Row, show []string, subject string) {
 	if len(r.Samples) == 0 {
 		return
 	}
-	show = slices.DeleteFunc(slices.Clone(show), func(name string) bool {
+	show := slices.DeleteFunc(slices.Clone(r.Show), func(name string) bool {
 		for _, medians := range r.Medians {
 			if _, ok := medians[name]; ok {
 				return false
@@ -79,8 +80,8 @@ func PrintTargets(w io.Writer, f *File) {
 		if target.Verdict == stat.Unknown {
 			continue
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%.2f\t(%.2f–%.2f, %d pairs)\t%s\n", target.What, target.Wanted,
-			target.Got.Median, target.Got.Q1, target.Got.Q3, target.Got.N, target.Verdict)
+		fmt.Fprintf(t, "  %s\t%s\t%s\t(%s to %s, %d rounds)\t%s\n", target.What, target.Wanted,
+			target.Shown(target.Got.Median), target.Shown(target.Got.Q1), target.Shown(target.Got.Q3), target.Got.N, target.Verdict)
 	}
 	t.Flush()
 }

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"dill/bench/load"
 )
 
 // All returns every scenario, in the order in which they run.
 func All() []Scenario {
-	return []Scenario{
+	all := []Scenario{
 		bulk("bulk1", 1, false, false),
 		bulk("bulk1down", 1, true, false),
 		bulk("bulk8", 8, false, false),
@@ -19,7 +21,24 @@ func All() []Scenario {
 		requests("rr64", 64, 64),
 		requests("rr512", 512, 64),
 		connects("conn", 16),
+		latency("openloop"),
+		idle("idle"),
+		listeners(1),
+		listeners(100),
+		listeners(2000),
+		registration(0),
+		registration(300),
+		registration(2000),
+		changes(2000),
+		publish("publish"),
 	}
+	for _, bytes := range []int{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20} {
+		all = append(all, size(bytes))
+	}
+	return append(all,
+		procs("procs-rr", "request/response, 64 connections", load.Spec{Kind: load.Requests, Conns: 64, Size: 64}),
+		procs("procs-bulk", "bulk, 8 streams", load.Spec{Kind: load.Bulk, Conns: 8}),
+	)
 }
 
 // Select returns the scenarios that a list such as "bulk1,rr*" names; an empty

@@ -28,17 +28,21 @@ type Scenario struct {
 	Name  string
 	Title string
 	Peers []string // who can take part; nil = everybody
-	Pairs int      // how many rounds; 0 = as many as asked for
+	Pairs int      // at most how many rounds; 0 = as many as asked for
 	Show  []string // metrics in the table, the first one in plots
 
 	// Measure gives p one turn.
 	Measure func(ctx context.Context, r *Rig, p peer.Peer) (*Turn, error)
 
+	// Variants are who takes part instead of peers; nil = peers do.
+	Variants func(r *Rig) []peer.Peer
+
+	// Prepare, if there is one, runs before the first turn and returns what is
+	// to be said about it.
+	Prepare func(ctx context.Context, r *Rig, peers []peer.Peer) (note string, err error)
+
 	// Length is about how long a turn lasts besides the start of the peer.
 	Length func(r *Rig) time.Duration
-
-	// Quick says that the scenario is part of the quick run.
-	Quick bool
 }
 
 // ErrSkip is wrapped by the error of a scenario that this machine cannot run.
@@ -46,8 +50,19 @@ var ErrSkip = errors.New("skipped")
 
 // Turn is what one turn of a peer gave.
 type Turn struct {
-	Values  map[string]float64      // by the names in package result
-	Latency *hdrhistogram.Histogram // in nanoseconds; nil if there is none
+	Values map[string]float64 // by the names in package result
+
+	// Curves are distributions in nanoseconds, by name: "" is the peer's own,
+	// of its latency.
+	Curves map[string]*hdrhistogram.Histogram
+}
+
+func newCurves(names ...string) map[string]*hdrhistogram.Histogram {
+	curves := make(map[string]*hdrhistogram.Histogram)
+	for _, name := range names {
+		curves[name] = load.NewHistogram()
+	}
+	return curves
 }
 
 // Rig is what the scenarios share: the sink, a place for files, the settings.
@@ -58,10 +73,30 @@ type Rig struct {
 	Duration time.Duration
 	Threads  int        // of the peers
 	User     *user.User // for the unprivileged scenarios; nil where all are
+	Quick    bool       // less of everything that Duration does not rule
 	Dill     *peer.Dill
 
 	Sink     *proc.Child
 	Backends []netip.AddrPort
+
+	scenario string // that is being measured
+
+	rate   float64        // of the open loop
+	crowds map[int]*crowd // by the number of services
+
+	profiles string // directory for profiles of dill; "" = none
+	pprof    string // where dill serves them
+}
+
+// Enter tells what is going to be measured, for the names of files.
+func (r *Rig) Enter(scenario string) { r.scenario = scenario }
+
+// Close ends what the scenarios have left running for one another.
+func (r *Rig) Close() {
+	r.dropCrowds()
+	if r.Sink != nil {
+		r.Sink.Stop(0)
+	}
 }
 
 // The subcommands under which the benchmark's binary is the sink and the load
@@ -85,7 +120,7 @@ func (r *Rig) StartSink(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	for _, field := range strings.Fields(string(text)) {
+	for field := range strings.FieldsSeq(string(text)) {
 		addr, err := netip.ParseAddrPort(field)
 		if err != nil {
 			return fmt.Errorf("the sink's address: %w", err)

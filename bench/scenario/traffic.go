@@ -2,9 +2,12 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"dill/bench/load"
 	"dill/bench/peer"
@@ -86,8 +89,12 @@ func (r *Rig) through(ctx context.Context, running *peer.Running, spec load.Spec
 	if err != nil {
 		return nil, err
 	}
+	finish := func() error { return nil }
+	if running.Profile {
+		finish = r.profile(ctx, r.scenario)
+	}
 	res, err := r.Load(ctx, spec)
-	if err != nil {
+	if err := errors.Join(err, finish()); err != nil {
 		return nil, err
 	}
 	after, err := asked(ctx, running)
@@ -103,11 +110,18 @@ func (r *Rig) through(ctx context.Context, running *peer.Running, spec load.Spec
 		mallocs := max(0, after.first.mallocs-before.second.mallocs-(before.second.mallocs-before.first.mallocs))
 		t.Values[result.Mallocs] = mallocs
 		t.Values[result.GCCycles] = after.first.gcs - before.second.gcs
-		if res.AllOps > 0 {
-			t.Values[result.MallocsPerOp] = mallocs / float64(res.AllOps)
-		}
+		t.Values[result.MallocsPerOp] = mallocs / float64(max(res.AllOps, fewest(spec)))
 	}
 	return t, nil
+}
+
+// fewest is over how many operations allocations are judged: dozens that a
+// process makes once say nothing about each of a few thousand messages.
+func fewest(spec load.Spec) uint64 {
+	if spec.Kind == load.Connects {
+		return 20_000
+	}
+	return 100_000
 }
 
 // digest turns the client's counts into metrics.
@@ -121,6 +135,9 @@ func digest(spec load.Spec, res *load.Result) (*Turn, error) {
 		v[result.Throughput] = float64(res.Bytes) / window
 	} else {
 		v[result.Rate] = float64(res.Ops) / window
+		if spec.Size >= 1<<10 {
+			v[result.Throughput] = float64(res.Bytes) / window // of both directions
+		}
 	}
 	if proxy, ok := res.CPU["proxy"]; ok {
 		v[result.ProxyCPU] = proxy.Seconds() / window
@@ -136,7 +153,7 @@ func digest(spec load.Spec, res *load.Result) (*Turn, error) {
 		return nil, err
 	}
 	if h != nil {
-		t.Latency = h
+		t.Curves = map[string]*hdrhistogram.Histogram{"": h}
 		for name, q := range map[string]float64{result.P50: 50, result.P90: 90, result.P99: 99, result.P999: 99.9} {
 			v[name] = float64(h.ValueAtQuantile(q)) / 1e3
 		}

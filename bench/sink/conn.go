@@ -23,9 +23,8 @@ type conn struct {
 	out  []byte // what of an answer or a trailer is still to be sent
 	last bool   // close when out is sent
 
-	check  wire.Checker // of what arrives
-	sent   uint64       // of a stream
-	ending bool         // the client has said stop
+	check wire.Checker // of what arrives
+	sent  uint64       // of a stream
 }
 
 // serve does what can be done without waiting, and reports whether the

@@ -48,6 +48,24 @@ var All = []Target{
 	atLeast("request/response, 64 connections", "rr64", result.Rate, 1.15, "haproxy"),
 	atMost("p99 at 64 connections", "rr64", result.P99, 1, "nginx"),
 	atLeast("new connection per request", "conn", result.Rate, 1, "haproxy", "nginx"),
+	atMost("user-space memory per idle connection", "idle", result.BytesPerConn, 512),
+	atMost("descriptors per idle connection", "idle", result.FilesPerConn, 2),
+	atMost("2,000 listeners: memory over the empty table", "listeners2000", result.RSSOverEmpty, 20e6),
+	atMost("2,000 listeners: until all are open", "listeners2000", result.AllOpen, 1),
+	atMost("allocations per message", "rr64", result.MallocsPerOp, 100.0/100_000),
+	atMost("allocations per connection", "conn", result.MallocsPerOp, 100.0/20_000),
+	atMost("register to served, 300 services, p50", "register300", result.OpenP50, 15),
+	atMost("register to served, 300 services, p99", "register300", result.OpenP99, 100),
+	atMost("deregister to closed, 300 services, p50", "register300", result.CloseP50, 15),
+	atMost("deregister to closed, 300 services, p99", "register300", result.CloseP99, 100),
+	atMost("register to served, 2,000 services, p50", "register2000", result.OpenP50, 30),
+	atMost("register to served, 2,000 services, p99", "register2000", result.OpenP99, 200),
+	atMost("deregister to closed, 2,000 services, p50", "register2000", result.CloseP50, 30),
+	atMost("deregister to closed, 2,000 services, p99", "register2000", result.CloseP99, 200),
+	atMost("cold start with 2,000 services", "register2000", result.ColdStart, 3),
+	atMost("connections to Consul with 2,000 services", "register2000", result.ConsulConns, 150),
+	atMost("requests to Consul for a change", "changes2000", result.Requests, 6),
+	atMost("p99 while tables are published, × at rest", "publish", result.P99Slowdown, 2),
 }
 
 func atLeast(what, scenario, metric string, limit float64, peers ...string) Target {
@@ -77,14 +95,6 @@ func (t Target) Wanted() string {
 		whom = "the better of " + strings.Join(t.Peers, " and ")
 	}
 	return fmt.Sprintf("%s %.4g × %s", sign, t.Limit, whom)
-}
-
-// Got writes a measured value as Wanted writes the limit.
-func (t Target) Got(v float64) string {
-	if len(t.Peers) == 0 {
-		return result.MetricNamed(t.Metric).Format(v)
-	}
-	return fmt.Sprintf("%.2f", v)
 }
 
 // Measured returns what was measured of the target, one value a round.
@@ -120,6 +130,7 @@ func (t Target) Judge(row *result.Row, subject string) result.Target {
 	s := stat.Summarize(t.Measured(row, subject))
 	return result.Target{
 		ID: t.ID(), What: t.What, Wanted: t.Wanted(), Got: s,
+		Metric: t.Metric, Ratio: len(t.Peers) > 0,
 		Verdict: stat.Judge(s, t.Limit, t.AtLeast),
 	}
 }

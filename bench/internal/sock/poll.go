@@ -75,25 +75,14 @@ const timerID = -1
 
 // WaitUntil is Wait with a deadline that is exact to some microseconds.
 func (p *Poller) WaitUntil(deadline time.Time) ([]unix.EpollEvent, error) {
-	d := time.Until(deadline)
-	if d <= 0 {
-		return p.Wait(0)
-	}
-	if p.timer < 0 {
-		fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
-		if err != nil {
-			return nil, os.NewSyscallError("timerfd_create", err)
-		}
-		p.timer = fd
-		if err := p.Add(fd, unix.EPOLLIN|unix.EPOLLET, timerID); err != nil {
+	timeout := time.Duration(0)
+	if d := time.Until(deadline); d > 0 {
+		if err := p.arm(d); err != nil {
 			return nil, err
 		}
+		timeout = time.Minute
 	}
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
-	if err := unix.TimerfdSettime(p.timer, 0, &spec, nil); err != nil {
-		return nil, os.NewSyscallError("timerfd_settime", err)
-	}
-	events, err := p.Wait(time.Minute)
+	events, err := p.Wait(timeout)
 	for i, ev := range events {
 		if ev.Fd == timerID {
 			events[i] = events[len(events)-1]
@@ -101,6 +90,22 @@ func (p *Poller) WaitUntil(deadline time.Time) ([]unix.EpollEvent, error) {
 		}
 	}
 	return events, err
+}
+
+// arm makes an event with timerID come after d, which is not 0.
+func (p *Poller) arm(d time.Duration) error {
+	if p.timer < 0 {
+		fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+		if err != nil {
+			return os.NewSyscallError("timerfd_create", err)
+		}
+		p.timer = fd
+		if err := p.Add(fd, unix.EPOLLIN|unix.EPOLLET, timerID); err != nil {
+			return err
+		}
+	}
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
+	return os.NewSyscallError("timerfd_settime", unix.TimerfdSettime(p.timer, 0, &spec, nil))
 }
 
 // recv is recvfrom without the address, which package unix would allocate.
