@@ -127,7 +127,7 @@ func TestHalfCloseTimeout(t *testing.T) {
 // moves bytes is not cut.
 func TestHalfCloseTimeoutCountsFromLastByte(t *testing.T) {
 	eachMode(t, setup{cfg: dataplane.Config{HalfCloseTimeout: 200 * time.Millisecond}}, func(t *testing.T, r *rig) {
-		const n = 20
+		const n = 10
 		r.play(t,
 			[]Op{HalfClose(), ReadToEOF(n)},
 			[]Op{ReadToEOF(0), WritePaced(n, 1, 40*time.Millisecond), Close()})

@@ -56,7 +56,7 @@ func TestIdleTimeout(t *testing.T) {
 // alive.
 func TestIdleTimeoutCountsFromLastByte(t *testing.T) {
 	eachMode(t, setup{cfg: dataplane.Config{IdleTimeout: 250 * time.Millisecond}}, func(t *testing.T, r *rig) {
-		const n = 15
+		const n = 8
 		eachSide(t, r, func(t *testing.T, sender, reader *Peer) {
 			Play(t,
 				Role{Name: "sender", Peer: sender, Ops: []Op{WritePaced(n, 1, 50*time.Millisecond), HalfClose(), ReadToEOF(0)}},

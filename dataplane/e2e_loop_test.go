@@ -113,7 +113,7 @@ func TestBulkDoesNotStarveMessages(t *testing.T) {
 // TestSlotsAndDescriptorsAreReused: sessions that end in every way while others
 // begin never see an event or a byte of another.
 func TestSlotsAndDescriptorsAreReused(t *testing.T) {
-	const workers, rounds = 8, 60
+	const workers, rounds = 8, 30
 	eachMode(t, setup{cfg: dataplane.Config{Loops: 2}}, func(t *testing.T, r *rig) {
 		var wg sync.WaitGroup
 		for w := range workers {

@@ -25,7 +25,8 @@ import (
 //   - what is due comes without anything else having to happen;
 //   - when both sides are done the session is gone.
 //
-// A session that stalls is one whose sides do not happen to read.
+// A session that stalls is one whose sides do not happen to read. Now and then the
+// loops stand still for a moment, so that what follows meets them all at once.
 func FuzzSession(f *testing.F) {
 	rigs := make(map[byte]*rig)
 	order := []string{"copy", "splice", "auto"}
@@ -47,12 +48,12 @@ func FuzzSession(f *testing.F) {
 		r := rigs[script[0]%byte(len(order))]
 		before := dataplane.Stats().Sessions
 		client, server := r.open(t)
-		m := &model{}
+		m := &model{stall: func() { r.engine.Stall(3 * time.Millisecond) }}
 		m.side[0] = &modelSide{name: "client", peer: client}
 		m.side[1] = &modelSide{name: "server", peer: server}
 		m.side[0].other, m.side[1].other = m.side[1], m.side[0]
 		err := m.run(script[1:])
-		if err == nil && !Poll(Patience, func() bool { return dataplane.Stats().Sessions <= before }) {
+		if err == nil && !Poll(5*time.Second, func() bool { return dataplane.Stats().Sessions <= before }) {
 			err = errors.New("the session is still there")
 		}
 		if err != nil {
@@ -63,8 +64,9 @@ func FuzzSession(f *testing.F) {
 
 // model is what has happened to the two sides so far.
 type model struct {
-	side [2]*modelSide
-	did  []string
+	side  [2]*modelSide
+	stall func()
+	did   []string
 }
 
 type modelSide struct {
@@ -105,7 +107,11 @@ func (m *model) step(s *modelSide, what byte, n int) error {
 	case 0, 1, 2, 3, 4, 5:
 		m.note("%s writes %d", s.name, n)
 		return s.write(n)
-	case 6, 7, 8, 9, 10, 11:
+	case 6:
+		// What happens next reaches the loop as one batch of events.
+		m.note("loops stall")
+		m.stall()
+	case 7, 8, 9, 10, 11:
 		m.note("%s reads %d", s.name, n)
 		return s.read(n)
 	case 12, 13:

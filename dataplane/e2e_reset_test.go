@@ -133,6 +133,23 @@ func TestRSTAfterFIN(t *testing.T) {
 	})
 }
 
+// TestRSTRightAfterFIN: the same when both arrive while the loop is busy, so
+// that it learns of them from one event: a read then tells of the FIN only.
+func TestRSTRightAfterFIN(t *testing.T) {
+	eachMode(t, setup{cfg: dataplane.Config{Loops: 1}}, func(t *testing.T, r *rig) {
+		eachSide(t, r, func(t *testing.T, actor, other *Peer) {
+			busy, _ := r.open(t)
+			r.stall(t, 50*time.Millisecond)
+			busy.Must(t, Write(1))
+			actor.Must(t, HalfClose(), Reset())
+			Within(t, 2*time.Second, "the session is gone", func() bool { return dataplane.Stats().Sessions == 1 })
+			other.Must(t, WriteToReset())
+			busy.Must(t, Reset())
+			Eventually(t, "the other one, too", func() bool { return dataplane.Stats().Sessions == 0 })
+		})
+	})
+}
+
 // TestRSTAfterFINOfOtherSide: one side has ended, the other is still sending
 // and resets: the truncated stream does not end cleanly.
 func TestRSTAfterFINOfOtherSide(t *testing.T) {

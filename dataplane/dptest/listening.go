@@ -1,44 +1,36 @@
 package dptest
 
 import (
-	"bufio"
-	"encoding/binary"
-	"fmt"
+	"errors"
 	"net/netip"
-	"os"
-	"strings"
+	"syscall"
 	"testing"
 )
 
 // Listening reports whether any process has a listening TCP socket at addr,
-// without connecting to it: the kernel's own list is read.
+// without connecting to it: a connection could be the one that the listener
+// still accepts, and reach a backend. With SO_REUSEADDR a bind succeeds beside
+// every connection whose socket had it too, but not beside a listener.
 func Listening(t testing.TB, addr netip.AddrPort) bool {
 	t.Helper()
-	name := "/proc/net/tcp"
-	if addr.Addr().Is6() {
-		name = "/proc/net/tcp6"
+	var family int
+	var sa syscall.Sockaddr
+	if addr.Addr().Is4() {
+		family, sa = syscall.AF_INET, &syscall.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}
+	} else {
+		family, sa = syscall.AF_INET6, &syscall.SockaddrInet6{Addr: addr.Addr().As16(), Port: int(addr.Port())}
 	}
-	f, err := os.Open(name)
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	// "  sl  local_address rem_address   st …": the address in hex, each 32-bit
-	// word as the host's integer; state 0A is LISTEN.
-	want := kernelHex(addr)
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 3 && fields[1] == want && fields[3] == "0A" {
-			return true
-		}
+	defer syscall.Close(fd)
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
 	}
-	return false
-}
-
-func kernelHex(addr netip.AddrPort) string {
-	var b strings.Builder
-	for ip := addr.Addr().AsSlice(); len(ip) > 0; ip = ip[4:] {
-		fmt.Fprintf(&b, "%08X", binary.NativeEndian.Uint32(ip))
+	err = syscall.Bind(fd, sa)
+	if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
 	}
-	return fmt.Sprintf("%s:%04X", &b, addr.Port())
+	return err != nil
 }
