@@ -48,7 +48,7 @@ func TestConsulServiceGetsItsPort(t *testing.T) {
 	t.Parallel()
 	agent := consultest.New(t, consultest.Options{})
 	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '1s'\n", agent.Addr()))
-	one, two, port := saying(t, "one"), saying(t, "two"), dptest.FreeAddr(t)
+	one, two, port := saying(t, "one"), saying(t, "two"), freeAddr(t)
 
 	register(t, agent, "web", "web-1", one.Addr(), port)
 	r.answers(port, "one")
@@ -96,7 +96,7 @@ func TestConsulHostileTags(t *testing.T) {
 	t.Parallel()
 	agent := consultest.New(t, consultest.Options{})
 	r := launch(t, fmt.Sprintf("consul.address = %q\n", agent.Addr()))
-	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	hello, port := saying(t, "hello"), freeAddr(t)
 	for i, claim := range []string{
 		"local:80", "nolabel:5000", "local:99999", "local:", "local:5000=x", strings.Repeat("x", 10_000), "local:50\x1b[31m00",
 	} {
@@ -130,7 +130,7 @@ func TestConsulDownAtStart(t *testing.T) {
 	dptest.Steady(t, 2*time.Second, "dill is silent about it", func() bool { return strings.Count(r.log.String(), "level=WARN") <= 2 })
 
 	must(t, agent.Restart(t.Context()))
-	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	hello, port := saying(t, "hello"), freeAddr(t)
 	register(t, agent, "web", "web", hello.Addr(), port)
 	r.answers(port, "hello")
 }
@@ -141,7 +141,7 @@ func TestStartWithoutConsulServesTheLastGoodTable(t *testing.T) {
 	agent := consultest.New(t, consultest.Options{})
 	settings := fmt.Sprintf("consul.address = %q\nstate.path = %q\n", agent.Addr(), t.TempDir()+"/state")
 	r := launch(t, settings)
-	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	hello, port := saying(t, "hello"), freeAddr(t)
 	register(t, agent, "web", "web", hello.Addr(), port)
 	r.answers(port, "hello")
 	r.signal(syscall.SIGTERM)
@@ -169,7 +169,7 @@ func TestConsulVariablesDoNotOverrideSettings(t *testing.T) {
 	r := launch(t, fmt.Sprintf("consul.address = %q\nconsul.token = %q\n", agent.Addr(), agent.Token),
 		"CONSUL_HTTP_ADDR=127.0.0.1:1", "CONSUL_HTTP_SSL=true", "CONSUL_HTTP_TOKEN=wrong", "CONSUL_HTTP_TOKEN_FILE=/nowhere/token",
 		"CONSUL_CACERT=/nowhere/ca.pem", "CONSUL_HTTP_AUTH=me:wrong", "DILL_CONSUL_TLS_CA="+certificates(t))
-	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	hello, port := saying(t, "hello"), freeAddr(t)
 	register(t, agent, "web", "web", hello.Addr(), port)
 	r.answers(port, "hello")
 }
@@ -192,7 +192,7 @@ func TestConsulVariablesSuffice(t *testing.T) {
 	host := strings.TrimPrefix(agent.Addr(), "https://")
 	r := launch(t, "", "CONSUL_HTTP_ADDR="+host, "CONSUL_HTTP_SSL=true", "CONSUL_HTTP_TOKEN="+agent.Token,
 		"CONSUL_CACERT="+agent.CA, "CONSUL_CLIENT_CERT="+agent.Cert, "CONSUL_CLIENT_KEY="+agent.Key)
-	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	hello, port := saying(t, "hello"), freeAddr(t)
 	register(t, agent, "web", "web", hello.Addr(), port)
 	r.answers(port, "hello")
 	if strings.Contains(r.log.String(), agent.Token) {
@@ -205,7 +205,7 @@ func TestConsulBesideFile(t *testing.T) {
 	t.Parallel()
 	agent := consultest.New(t, consultest.Options{})
 	files, mine, theirs := newRoutes(t), saying(t, "file"), saying(t, "consul")
-	contested, own := dptest.FreeAddr(t), dptest.FreeAddr(t)
+	contested, own := freeAddr(t), freeAddr(t)
 	files.set(route{"web", contested, to(mine)})
 	r := launch(t, fmt.Sprintf("routing.file.path = %q\nrouting.consul.address = %q\n", files.path, agent.Addr()))
 	register(t, agent, "web", "web", theirs.Addr(), contested, own)

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,9 +24,9 @@ import (
 // and closes ports while a transfer on another port goes on unharmed.
 func TestFileSourceAloneOpensAndClosesPortsDuringATransfer(t *testing.T) {
 	t.Parallel()
-	files, sink := newRoutes(t), dptest.Listen(t)
+	files, sink := newRoutes(t), listen(t)
 	hello := saying(t, "hello")
-	transfer, first, second := dptest.FreeAddr(t), dptest.FreeAddr(t), dptest.FreeAddr(t)
+	transfer, first, second := freeAddr(t), freeAddr(t), freeAddr(t)
 	files.set(route{"transfer", transfer, to(sink)}, route{"first", first, to(hello)})
 	r := launch(t, fmt.Sprintf("file.path = %q\n", files.path))
 	r.shows(transfer, sink.Addr())
@@ -66,7 +69,7 @@ func TestFileSourceAloneOpensAndClosesPortsDuringATransfer(t *testing.T) {
 // After SIGTERM nobody new is accepted, and who is there may finish.
 func TestTermDrains(t *testing.T) {
 	t.Parallel()
-	files, sink, port := newRoutes(t), dptest.Listen(t), dptest.FreeAddr(t)
+	files, sink, port := newRoutes(t), listen(t), freeAddr(t)
 	files.set(route{"web", port, to(sink)})
 	r := launch(t, fmt.Sprintf("file.path = %q\nstate.path = %q\n", files.path, files.path+".state"))
 	r.shows(port, sink.Addr())
@@ -122,7 +125,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 // held is a dill with one connection that nobody uses.
 func held(t *testing.T, settings string) (r *rig, client, server *dptest.Peer) {
 	t.Helper()
-	files, sink, port := newRoutes(t), dptest.Listen(t), dptest.FreeAddr(t)
+	files, sink, port := newRoutes(t), listen(t), freeAddr(t)
 	files.set(route{"web", port, to(sink)})
 	r = launch(t, fmt.Sprintf("file.path = %q\n", files.path)+settings)
 	r.shows(port, sink.Addr())
@@ -142,10 +145,39 @@ func TestUSR1PrintsCounters(t *testing.T) {
 	})
 }
 
+// Whoever reads dill's log may die; dill goes on.
+func TestLogReaderDies(t *testing.T) {
+	t.Parallel()
+	files, hello, first, second := newRoutes(t), saying(t, "hello"), freeAddr(t), freeAddr(t)
+	files.set(route{"first", first, to(hello)})
+	r := &rig{t: t, config: filepath.Join(t.TempDir(), "dill.toml")}
+	r.configure(fmt.Sprintf("file.path = %q\n", files.path))
+	reader, writer, err := os.Pipe()
+	must(t, err)
+	cmd := exec.Command("dill", "-config", r.config)
+	cmd.Stdout, cmd.Stderr = writer, writer
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	})
+	must(t, writer.Close())
+	must(t, reader.Close())
+
+	r.ended = make(chan struct{})
+	r.answers(first, "hello")
+	files.set(route{"second", second, to(hello)}) // much to log
+	r.answers(second, "hello")
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // An address that somebody else has is no mistake in the configuration.
 func TestPeekAddressInUse(t *testing.T) {
 	t.Parallel()
-	busy := dptest.Listen(t)
+	busy := listen(t)
 	var stdout, stderr transcript
 	path := t.TempDir() + "/dill.toml"
 	replace(t, path, fmt.Sprintf("peek.listener = '%s'\nfile.path = '/nowhere.toml'\n", busy.Addr()))
@@ -161,7 +193,7 @@ func TestPeekAddressInUse(t *testing.T) {
 // An endpoint that serves a routing file is a source like any other.
 func TestHTTPSourceAlone(t *testing.T) {
 	t.Parallel()
-	hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+	hello, port := saying(t, "hello"), freeAddr(t)
 	var empty atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -44,10 +44,10 @@ func TestConsulRestartUnderLoad(t *testing.T) {
 			var services []consultest.Service
 			var ports []netip.AddrPort
 			for i := range 5 {
-				port := dptest.FreeAddr(t)
+				port := freeAddr(t)
 				ports = append(ports, port)
 				for j := range 2 {
-					s := instance(fmt.Sprintf("web-%d", i), fmt.Sprintf("web-%d-%d", i, j), dptest.Serve(t, dptest.Echo).Addr(), port)
+					s := instance(fmt.Sprintf("web-%d", i), fmt.Sprintf("web-%d-%d", i, j), serve(t, dptest.Echo).Addr(), port)
 					s.Checks = append(s.Checks, consultest.HTTP(healthy.URL, 5*time.Second))
 					services = append(services, s)
 				}
@@ -82,7 +82,7 @@ func TestConsulRestartUnderLoad(t *testing.T) {
 			load.grow(t)
 
 			// It is the live catalog again that dill follows.
-			hello, port := saying(t, "hello"), dptest.FreeAddr(t)
+			hello, port := saying(t, "hello"), freeAddr(t)
 			register(t, agent, "late", "late", hello.Addr(), port)
 			r.answers(port, "hello")
 			load.grow(t)

@@ -60,7 +60,7 @@ func launch(t *testing.T, settings string, environ ...string) *rig {
 }
 
 // label is the address that the label local stands for in these tests.
-func label(t *testing.T) netip.Addr { return dptest.FreeAddr(t).Addr() }
+func label(t *testing.T) netip.Addr { return freeAddr(t).Addr() }
 
 func (r *rig) configure(settings string) {
 	r.t.Helper()
@@ -259,10 +259,29 @@ func to(backends ...*dptest.Backend) []netip.AddrPort {
 	return addrs
 }
 
+// freeAddr, listen and serve are those of dptest, kept from overlapping a fork:
+// for the instant before it executes its program, a child that another test
+// starts holds copies of the sockets here, and their ports are in use.
+func freeAddr(t *testing.T) netip.AddrPort {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return dptest.FreeAddr(t)
+}
+
+func listen(t *testing.T) *dptest.Backend { return serve(t, nil) }
+
+func serve(t *testing.T, handle func(*dptest.Peer)) *dptest.Backend {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return dptest.Serve(t, handle)
+}
+
 // saying is a backend that tells everybody text.
 func saying(t *testing.T, text string) *dptest.Backend {
 	t.Helper()
-	return dptest.Serve(t, dptest.Say(text))
+	return serve(t, dptest.Say(text))
 }
 
 // ask is one answer of addr.

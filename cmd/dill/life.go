@@ -44,7 +44,7 @@ func (p *process) end(why string) int {
 	log.Info("dill ends", keySignal, why, keyTimeout, timeout, keySessions, dataplane.Stats().Sessions)
 
 	// Nothing decides about routes any more; the state file gets the last word.
-	p.sources.stop(nil)
+	p.runner.stop(nil)
 	p.deciding.end()
 	p.keeping.end()
 	p.resolver.Close()
@@ -111,8 +111,8 @@ func (p *process) reload() {
 	}
 	p.config = cfg
 	p.engine.Reconfigure(planeConfig(cfg, p.openFiles))
-	p.sources.stop(next)
+	p.runner.stop(next)
 	p.publisher.Configure(p.settings(cfg, next))
-	p.sources.run(next)
+	p.runner.run(next)
 	log.Info("configuration read again", keyConfig, cfg.Path(), keySources, cfg.Sources())
 }

@@ -45,8 +45,8 @@ type process struct {
 	telling  stage // Peek
 
 	// Owned by the goroutine of live.
-	config  *config.Config
-	sources *sources
+	config *config.Config
+	runner *runner
 }
 
 // stage is a group of goroutines that end together.
@@ -72,6 +72,8 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 	}
 	// First of all, so that no signal finds Go's own handling, which kills.
 	signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	// A log collector that dies must not take the proxy with it.
+	signal.Ignore(syscall.SIGPIPE)
 	log := logging.log
 	if n := cfg.Runtime.GOMAXPROCS; n > 0 {
 		runtime.GOMAXPROCS(n)
@@ -117,7 +119,7 @@ func (p *process) run(next map[string]wanted) {
 	log := p.logging.log
 
 	p.resolver = resolve.New(nil, func() { p.publisher.NamesChanged() }, log)
-	p.sources = newRunner(p.deciding.ctx, func(s source.Snapshot) { p.publisher.Sink(s) }, log)
+	p.runner = newRunner(p.deciding.ctx, func(s source.Snapshot) { p.publisher.Sink(s) }, log)
 	cfg := publish.Config{Plane: p.engine, Names: p.resolver, Settings: p.settings(p.config, next)}
 	if path := p.config.State.Path; path != "" {
 		kept := state.New(path, log)
@@ -133,7 +135,7 @@ func (p *process) run(next map[string]wanted) {
 	if p.peek != nil {
 		p.telling.wg.Go(func() { p.peek.Serve(p.telling.ctx, p.publisher, p.engine) })
 	}
-	p.sources.run(next)
+	p.runner.run(next)
 }
 
 // settings is what the publisher needs to know of a configuration.
@@ -146,7 +148,7 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 			LocalAddrs:   localAddrs(p.logging.log),
 			AllowWarning: c.Consul.AllowWarning,
 		},
-		Sources:      p.sources.confirmers(next),
+		Sources:      p.runner.confirmers(next),
 		Settle:       c.Consul.Settle,
 		Linger:       c.Listeners.Linger,
 		RemovalShare: c.Listeners.RemovalShare,

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"dill/controlplane/source/consul"
 	"dill/controlplane/source/file"
 	"dill/controlplane/source/http"
+	"dill/controlplane/source/nomad"
 )
 
 // wanted is a source that shall run.
@@ -57,11 +57,25 @@ func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) 
 			TLS:            consul.TLS(k.TLS),
 		}, log)
 		return wanted{s, encrypted{k, pemFiles(k.TLS)}}, err
+	case "nomad":
+		k := c.Nomad
+		s, err := nomad.New(nomad.Options{
+			Address:   k.Address,
+			Token:     string(k.Token),
+			Namespace: k.Namespace,
+			Wait:      k.Wait,
+			Stale:     k.Stale,
+			CA:        k.TLS.CA,
+			Cert:      k.TLS.Cert,
+			Key:       k.TLS.Key,
+			Insecure:  k.TLS.Insecure,
+		}, log)
+		return wanted{s, encrypted{k, pemFiles(k.TLS)}}, err
 	case "http":
 		s, err := http.New(c.HTTP.Endpoint, c.HTTP.PollInterval, c.HTTP.PollTimeout, log)
 		return wanted{s, c.HTTP}, err
 	}
-	return wanted{}, fmt.Errorf("source %s is not there yet", name)
+	panic("dill: BUG: no source is called " + name)
 }
 
 // encrypted is the spec of a source that may use TLS.
@@ -80,8 +94,8 @@ func pemFiles(t config.TLS) string {
 	return string(h.Sum(nil))
 }
 
-// sources runs the route sources. One goroutine uses it.
-type sources struct {
+// runner runs the route sources. One goroutine uses it.
+type runner struct {
 	ctx     context.Context // its end stops all of them
 	sink    source.Sink
 	log     *slog.Logger
@@ -95,14 +109,14 @@ type running struct {
 	done   chan struct{} // closed when Run has returned
 }
 
-func newRunner(ctx context.Context, sink source.Sink, log *slog.Logger) *sources {
-	return &sources{ctx, sink, log, make(map[string]*running)}
+func newRunner(ctx context.Context, sink source.Sink, log *slog.Logger) *runner {
+	return &runner{ctx, sink, log, make(map[string]*running)}
 }
 
 // confirmers returns what the publisher is to know of the sources in next:
 // those that can be asked for a consistent read. What goes on running keeps
 // its own.
-func (s *sources) confirmers(next map[string]wanted) map[string]publish.Confirmer {
+func (s *runner) confirmers(next map[string]wanted) map[string]publish.Confirmer {
 	m := make(map[string]publish.Confirmer, len(next))
 	for name, w := range next {
 		if old := s.running[name]; old != nil && old.spec == w.spec {
@@ -115,7 +129,7 @@ func (s *sources) confirmers(next map[string]wanted) map[string]publish.Confirme
 
 // stop ends every source that is not in next or has another spec there, and
 // returns when they are gone: none of them tells the sink anything afterwards.
-func (s *sources) stop(next map[string]wanted) {
+func (s *runner) stop(next map[string]wanted) {
 	ending := make(map[string]*running)
 	for name, r := range s.running {
 		if w, ok := next[name]; !ok || w.spec != r.spec {
@@ -130,7 +144,7 @@ func (s *sources) stop(next map[string]wanted) {
 }
 
 // run starts every source of next that does not run.
-func (s *sources) run(next map[string]wanted) {
+func (s *runner) run(next map[string]wanted) {
 	for name, w := range next {
 		if s.running[name] != nil {
 			continue
