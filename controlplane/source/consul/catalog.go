@@ -43,6 +43,7 @@ func (s *session) catalogRead(a answer[catalog]) {
 	if a.err != nil {
 		s.catalogErr = a.err
 		v.fail(a.err, now)
+		s.crowdedBy(a.err)
 		return
 	}
 	v.contact = now
@@ -72,6 +73,7 @@ func (s *session) catalogRead(a answer[catalog]) {
 // begin takes up work once it is known how Consul answers.
 func (s *session) begin(http2 bool) {
 	s.begun = true
+	s.works.Store(true)
 	s.budget = s.src.cfg.MaxConnections - reserve - 2 // the catalog's and the hint's
 	if http2 {
 		s.budget *= streams
@@ -112,7 +114,6 @@ func (s *session) reconcile(listed catalog, filtered, first bool) {
 		}
 		t.tags, t.doubted = tags, false
 	}
-	s.known.Store(int64(len(v.services)))
 	s.balance()
 }
 

@@ -54,6 +54,7 @@ type reply struct {
 	denying  bool          // what no token allows is denied
 	lag      time.Duration // since the server that answered heard from the leader
 	http2    bool
+	began    time.Time // when the first of it arrived
 }
 
 func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client, error) {
@@ -78,8 +79,14 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 	if strings.HasPrefix(address, "unix://") {
 		address = "http://localhost" // api would replace the transport by one of its own
 	}
+	// What is empty here, api takes from the environment; that has been done,
+	// and the address and its scheme are not to be had from two places.
+	scheme, _, _ := strings.Cut(address, "://")
+	text, _ := tok.get()
 	c.api, err = api.NewClient(&api.Config{
 		Address:    address,
+		Scheme:     scheme,
+		Token:      text,
 		Datacenter: cfg.Datacenter,
 		Namespace:  cfg.Namespace,
 		Partition:  cfg.Partition,
@@ -128,6 +135,7 @@ func (r *reply) read(resp *http.Response) {
 	if ms, err := strconv.ParseUint(resp.Header.Get("X-Consul-LastContact"), 10, 32); err == nil {
 		r.lag = time.Duration(ms) * time.Millisecond
 	}
+	r.began = time.Now()
 	r.http2 = resp.ProtoMajor == 2
 }
 

@@ -72,6 +72,8 @@ func (c Config) complete() (Config, error) {
 		return c, fmt.Errorf("consul address: %w", errors.Unwrap(err))
 	}
 	switch {
+	case u.User != nil:
+		return c, fmt.Errorf("consul address %q: credentials do not belong there; there is a token for it", u.Redacted())
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 	case u.Scheme == "unix" && u.Host+u.Path != "":
 	default:

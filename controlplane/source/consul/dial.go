@@ -1,7 +1,10 @@
 package consul
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -71,8 +74,31 @@ func counted(dial dialFunc, open *gauge) dialFunc {
 
 type countedConn struct {
 	net.Conn
-	open   *gauge
-	closed atomic.Bool
+	open     *gauge
+	closed   atomic.Bool
+	answered bool // something was read; there is one reader at a time
+}
+
+// errCrowded is what comes over a connection that the agent did not want. One
+// that allows no more from this address says so before it was asked anything,
+// or just hangs up, and neither is something that package http has a name for.
+var errCrowded = errors.New("consul allows no more connections from this address")
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.answered {
+		return n, err
+	}
+	switch {
+	case n > 0:
+		c.answered = true
+		if bytes.HasPrefix(p[:n], []byte("HTTP/1.1 429")) {
+			return 0, errCrowded
+		}
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return 0, errCrowded
+	}
+	return n, err
 }
 
 func (c *countedConn) Close() error {

@@ -32,6 +32,13 @@ func broken(err error) bool {
 		errors.Is(err, context.DeadlineExceeded)
 }
 
+// crowded tells whether err means that there are too many connections, or too
+// many queries.
+func crowded(err error) bool {
+	var status api.StatusError
+	return errors.Is(err, errCrowded) || errors.As(err, &status) && status.Code == http.StatusTooManyRequests
+}
+
 // plain rewrites err so that one failure always reads the same and nothing
 // foreign gets into the log: no source ports, no request, no page of HTML.
 func plain(err error) error {
@@ -41,6 +48,8 @@ func plain(err error) error {
 		status  api.StatusError
 	)
 	switch {
+	case errors.Is(err, errCrowded):
+		return errCrowded
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.New("consul does not answer")
 	case errors.As(err, &network):

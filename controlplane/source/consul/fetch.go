@@ -57,8 +57,7 @@ func (s *session) fetch(t *tracked, now time.Time) {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if err != nil && broken(err) {
-			s.fail(err)
+		if s.breaks(err) {
 			return
 		}
 		s.post(s.ctx, func() {
@@ -77,15 +76,21 @@ func (s *session) fetch(t *tracked, now time.Time) {
 func (s *session) watchHint() {
 	ctx, stop := context.WithCancel(s.ctx)
 	s.hintStop = stop
-	var seen ledger // owned by the watch
+	// Both are owned by the watch.
+	var seen ledger
+	var cost time.Duration // of reading all checks
 	s.work.Go(func() {
-		watch(s, ctx, func(time.Time) time.Duration { return maxPause },
+		watch(s, ctx,
+			// Where that is a lot of work, it is done less often.
+			func(time.Time) time.Duration { return max(maxPause, min(4*cost, time.Second)) },
 			func(ctx context.Context, q query) (hint, reply, error) {
 				checks, r, err := s.c.checks(ctx, q)
 				if err != nil {
 					return hint{}, r, err
 				}
-				return seen.update(checks), r, nil
+				h := seen.update(checks)
+				cost = time.Since(r.began)
+				return h, r, nil
 			},
 			func(a answer[hint]) {
 				if ctx.Err() == nil {
@@ -101,6 +106,7 @@ func (s *session) hinted(a answer[hint]) {
 	s.hintKnown = true
 	s.hintErr = a.err
 	if a.err != nil {
+		s.crowdedBy(a.err)
 		return
 	}
 	if a.back {
@@ -159,8 +165,7 @@ func (s *session) sweepIfDue(now time.Time) (next time.Time) {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if err != nil && broken(err) {
-			s.fail(err)
+		if s.breaks(err) {
 			return
 		}
 		s.post(s.ctx, func() {

@@ -6,6 +6,7 @@ const (
 	keyDropped  = "dropped"  // lines not written since the last one
 	keyOutage   = "outage"   // how long it lasted
 	keyServices = "services" // asking for a listener
+	keyWatches  = "watches"  // held from now on
 	keyService  = "service"
 	keyHost     = "host" // of the address, without path or credentials
 )

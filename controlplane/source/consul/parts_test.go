@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -121,6 +122,7 @@ func TestConfigThatCannotWork(t *testing.T) {
 		{Config{Address: "localhost:8500"}, "want http://"},
 		{Config{Address: "http://"}, "want http://"},
 		{Config{Address: "unix://"}, "want http://"},
+		{Config{Address: "http://me:secret@host:8500"}, "me:xxxxx@host"},
 		{Config{Address: "http://a b"}, "consul address"},
 		{Config{Consistency: "perhaps"}, "want default, consistent, stale or leader"},
 		{Config{MaxConnections: 18}, "want at least 19"},
@@ -160,4 +162,22 @@ func TestSourcePortBlocksNobody(t *testing.T) {
 		}
 	}
 	t.Error("no listener could open on the source port of a connection")
+}
+
+func TestEnvironmentDoesNotOverrule(t *testing.T) {
+	t.Setenv("CONSUL_HTTP_SSL", "true")
+	t.Setenv("CONSUL_HTTP_TOKEN", "of-the-environment")
+	cfg := Config{Token: "of-the-configuration"}
+	scripted(t, cfg, func(f *fake) { f.set("web", entry("web", "web-1", 80)) }, func(t *testing.T, f *fake, o *observer) {
+		synctest.Wait()
+		seen, _ := f.history()
+		if s, _ := o.last(); !sized(1)(s) {
+			t.Fatalf("snapshot is %s", show(s))
+		}
+		for _, r := range seen {
+			if got := r.Header.Values("X-Consul-Token"); len(got) != 1 || got[0] != cfg.Token {
+				t.Errorf("asked with tokens %q", got)
+			}
+		}
+	})
 }

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -82,6 +83,7 @@ func (s *session) drop(t *tracked) {
 // balance gives watches that became free to services that have none, and holds
 // the hint exactly as long as it is needed.
 func (s *session) balance() {
+	s.known.Store(int64(len(s.view.services)))
 	for s.direct < s.budget && s.beyond > 0 {
 		s.beyond--
 		s.watchService(s.firstBeyond())
@@ -93,6 +95,43 @@ func (s *session) balance() {
 		s.hintStop()
 		s.hintStop, s.hintKnown, s.hintErr = nil, false, nil
 	}
+}
+
+// shrinkGap is how long it may take until connections that were given up make
+// room.
+const shrinkGap = time.Second
+
+// crowdedBy gives up half of the watches if err says that the agent allows no
+// more connections: others at this address have some, too, and a service beyond
+// the budget is served a little later, but one without a connection never. It
+// lasts until the session ends.
+func (s *session) crowdedBy(err error) {
+	now := time.Now()
+	if !crowded(err) || now.Sub(s.shrunk) < shrinkGap || s.direct == 0 {
+		return
+	}
+	s.shrunk = now
+	s.budget = s.direct / 2
+	names := make([]string, 0, s.direct)
+	for name, t := range s.view.services {
+		if t.stop != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names[s.budget:] {
+		t := s.view.services[name]
+		t.stop()
+		t.stop = nil
+		s.direct--
+		s.beyond++
+		if !t.settled || t.err != nil {
+			s.want(t)
+		}
+	}
+	s.moved = now // what changed since their last answers, a sweep finds
+	s.balance()
+	s.src.log.Warn("consul allows fewer connections than configured", keyErr, plain(err), keyWatches, s.direct)
 }
 
 func (s *session) firstBeyond() *tracked {
@@ -122,6 +161,7 @@ func (s *session) serviceRead(t *tracked, a answer[reading], from origin) {
 	now := time.Now()
 	if a.err != nil {
 		s.settle(t, a.err, now)
+		s.crowdedBy(a.err)
 		return
 	}
 	s.view.contact = now

@@ -59,6 +59,7 @@ type session struct {
 	work  sync.WaitGroup
 	rest  pacer        // of all watches of services together
 	known atomic.Int64 // services in the view
+	works atomic.Bool  // something could be read
 
 	// Owned by run.
 	view       *view
@@ -70,7 +71,8 @@ type session struct {
 	denying    bool // Consul has ACLs, and denies what they do not allow
 	budget     int  // watches of services
 	direct     int  // of which are held
-	beyond     int  // services that have none
+	shrunk     time.Time
+	beyond     int // services that have none
 
 	// The tier beyond the budget.
 	queue     []*tracked // to fetch
@@ -158,13 +160,18 @@ func (s *session) post(ctx context.Context, f func()) bool {
 	}
 }
 
-// fail ends the session because a connection broke. All others are suspect
-// then, and none is used again.
-func (s *session) fail(err error) {
+// breaks ends the session if err means that a connection broke, and reports
+// whether it did. All others are suspect then, and none is used again. A new
+// connection that is refused next to others that work is not broken.
+func (s *session) breaks(err error) bool {
+	if err == nil || !broken(err) || s.works.Load() && crowded(err) {
+		return false
+	}
 	select {
 	case s.fatal <- err:
 	default: // somebody else was first
 	}
+	return true
 }
 
 // step does what became possible, tells the sink, and returns when to be

@@ -199,6 +199,27 @@ func TestMassRestartIsCoalesced(t *testing.T) {
 	}
 }
 
+func TestAgentThatAllowsFewConnections(t *testing.T) {
+	t.Parallel()
+	const n = 150
+	agent := consultest.New(t, consultest.Options{Extra: `limits { http_max_conns_per_client = 60 }`})
+	registerMany(t, agent, n)
+	o := observe(t, Config{Address: agent.Addr()})
+	o.await(t, "synced", sized(n))
+	for _, name := range []string{serviceName(0), serviceName(n - 1)} {
+		setElsewhere(t, agent, name, "critical", "")
+		o.await(t, name+" critical", has(name, elsewhere+"/"+name+" critical"))
+	}
+	c := o.Counters()
+	t.Logf("%+v", c)
+	if c.Sessions != 1 || c.Connections > 60 || c.Requests() > 3000 {
+		t.Errorf("it took %+v", c)
+	}
+	if len(o.log.matching("allows fewer connections")) == 0 {
+		t.Error("nobody is told")
+	}
+}
+
 func TestConfirm(t *testing.T) {
 	t.Parallel()
 	agent := consultest.New(t, consultest.Options{})

@@ -38,8 +38,7 @@ func watch[T any](s *session, ctx context.Context, rest func(now time.Time) time
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil && broken(err):
-			s.fail(err)
+		case s.breaks(err):
 			return
 		}
 		a := answer[T]{value: value, reply: r, err: err}
