@@ -198,27 +198,14 @@ func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
 		failed   error
 	)
 	for k := range wanted(list) {
-		select {
-		case s.readers <- struct{}{}:
-		case <-ctx.Done():
-			failed = ctx.Err()
-		}
-		if failed != nil {
-			break
-		}
 		reads.Go(func() {
-			defer func() { <-s.readers }()
-			q := s.serviceQuery(k)
-			q.leader = true
-			var list []registration
-			_, err := get(ctx, s.client, q, &list)
+			service, err := s.readNow(ctx, k)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
+			switch {
+			case err != nil:
 				failed = fmt.Errorf("%s: service %s: %w", s.subject, quoted(k.name), err)
-				return
-			}
-			if service := serviceOf(k, list, s.qualified); len(service.Instances) > 0 {
+			case len(service.Instances) > 0:
 				services = append(services, service)
 			}
 		})
@@ -229,4 +216,21 @@ func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
 	}
 	sortServices(services)
 	return source.Snapshot{Source: name, Services: services, Synced: true}, nil
+}
+
+// readNow reads one service from the leader, in turn with other such reads.
+func (s *Source) readNow(ctx context.Context, k key) (source.Service, error) {
+	select {
+	case s.readers <- struct{}{}:
+		defer func() { <-s.readers }()
+	case <-ctx.Done():
+		return source.Service{}, ctx.Err()
+	}
+	q := s.serviceQuery(k)
+	q.leader = true
+	var list []registration
+	if _, err := get(ctx, s.client, q, &list); err != nil {
+		return source.Service{}, err
+	}
+	return serviceOf(k, list, s.qualified), nil
 }
