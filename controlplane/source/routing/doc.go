@@ -37,8 +37,9 @@
 // themselves – labels, ports, addresses, options – are judged in one place for all
 // sources, package compile, so they are passed on as they were written: a
 // backend without a port becomes an instance with port 0, a missing listener
-// the tag "dill.listener=", and compile refuses them where everybody sees it.
-// Each mistake that this package can see itself is a Problem as well, for the
+// the tag "dill.listener=", and compile refuses them where everybody sees it. An
+// entry without a name or without backends is one such instance, whose ID says
+// what is wrong, and claims no port. Each mistake that this package can see itself is a Problem as well, for the
 // source to log: it knows the line and the field.
 //
 // Secrets: a Problem and an error never quote the value of a proxy field, nor

@@ -49,27 +49,26 @@ func (it item) problem(field, format string, args ...any) Problem {
 	return p
 }
 
-// refuse records a mistake that costs the whole entry, and leaves an instance
-// that nobody can be sent to in its place: so the entry is shown as refused.
-func (it item) refuse(p Problem, tags []string) {
+// refuse leaves an instance in place of an entry that p costs as a whole, for
+// compile to show as refused. It claims no port: that would keep others off it.
+func (it item) refuse(p Problem) {
 	p.Line, p.Service = 0, ""
 	name := it.name
 	if name == "" {
 		name = fmt.Sprintf("%s[%d]", listKey, it.index)
 	}
-	it.add(name, source.Instance{ID: p.Error(), Tags: tags, CreateIndex: uint64(it.index) + 1})
+	it.add(name, source.Instance{ID: p.Error(), Tags: []string{"dill", listenerTag}, CreateIndex: uint64(it.index) + 1})
 }
 
 func (d *decoder) entry(index int, e entry) {
 	it := item{decoder: d, line: e.line, index: index}
 	if e.err != nil {
-		it.refuse(it.problem("", "%v", e.err), []string{"dill", listenerTag})
+		it.refuse(it.problem("", "%v", e.err))
 		return
 	}
 	name, ok := text(e.fields[nameField])
 	if !ok || strings.TrimSpace(name) == "" {
-		p := it.problem(nameField, "%s; %s", missing(e.fields, nameField), wantName)
-		it.refuse(p, append([]string{"dill"}, it.listeners(e.fields)...))
+		it.refuse(it.problem(nameField, "%s; %s", missing(e.fields, nameField), wantName))
 		return
 	}
 	it.name = name
@@ -78,8 +77,7 @@ func (d *decoder) entry(index int, e entry) {
 
 	backends := listOf(e.fields[backendsField])
 	if len(backends) == 0 {
-		p := it.problem(backendsField, "%s; %s", missing(e.fields, backendsField), wantBackends)
-		it.refuse(p, base)
+		it.refuse(it.problem(backendsField, "%s; %s", missing(e.fields, backendsField), wantBackends))
 		return
 	}
 	for i, b := range backends {

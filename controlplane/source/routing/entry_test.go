@@ -71,7 +71,7 @@ func TestOneBadEntryKeepsTheOthers(t *testing.T) {
 		{
 			"no backends",
 			`{"name": "web", "listener": "local:80", "backends": []}`,
-			`web: services[0]: backends: an empty list; want a list of "host:port", "" 0 [dill dill.listener=local:80]`,
+			`web: services[0]: backends: an empty list; want a list of "host:port", "" 0 [dill dill.listener=]`,
 			[]string{`line 2: services[0] "web": backends: an empty list; want a list of "host:port"`},
 		},
 		{
@@ -89,13 +89,13 @@ func TestOneBadEntryKeepsTheOthers(t *testing.T) {
 		{
 			"no name",
 			`{"listener": "local:80", "backends": "10.0.0.1:80"}`,
-			`services[0]: services[0]: name: missing; want a name, "" 0 [dill dill.listener=local:80]`,
+			`services[0]: services[0]: name: missing; want a name, "" 0 [dill dill.listener=]`,
 			[]string{`line 2: services[0]: name: missing; want a name`},
 		},
 		{
 			"blank name",
 			`{"name": " ", "listener": "local:80", "backends": "10.0.0.1:80"}`,
-			`services[0]: services[0]: name: blank; want a name, "" 0 [dill dill.listener=local:80]`,
+			`services[0]: services[0]: name: blank; want a name, "" 0 [dill dill.listener=]`,
 			[]string{`line 2: services[0]: name: blank; want a name`},
 		},
 		{
