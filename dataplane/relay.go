@@ -7,8 +7,10 @@ const (
 	// before the others of its loop get their turn.
 	relayQuota = 1 << 20
 
-	// spliceAfter full reads in a row start splicing, copyAfter small splices
-	// end it, as does idleFlow without a byte (HAProxy's rules).
+	// spliceAfter full reads start splicing, copyAfter small splices end it, as
+	// does idleFlow without a byte (HAProxy's rules). Only the first read of a
+	// wake-up may count against the stream: what is left after a full one is
+	// often short, and says nothing.
 	spliceAfter = 3
 	copyAfter   = 2
 	smallSplice = scratchSize / 2
@@ -51,10 +53,11 @@ func (l *loop) pump(s *session, from int) {
 			f.full, f.splicing = 0, l.cfg.Splice == SpliceAlways
 		}
 		var n int
+		first := quota == relayQuota
 		if f.splicing {
-			n = l.splice(s, src, dst, f)
+			n = l.splice(s, src, dst, f, first)
 		} else {
-			n = l.copy(s, src, dst, f)
+			n = l.copy(src, dst, f, first)
 		}
 		if n > 0 {
 			f.read, s.moved = l.now, l.now
@@ -65,7 +68,7 @@ func (l *loop) pump(s *session, from int) {
 
 // copy moves one read's worth through the scratch buffer and returns how much
 // it read. Only what dst does not take at once gets a buffer of its own.
-func (l *loop) copy(s *session, src, dst *side, f *flow) int {
+func (l *loop) copy(src, dst *side, f *flow, first bool) int {
 	n, e := sys.Recv(src.fd, l.scratch)
 	if n <= 0 || e != 0 {
 		src.ended(e)
@@ -73,7 +76,9 @@ func (l *loop) copy(s *session, src, dst *side, f *flow) int {
 	}
 	l.stats.CopiedBytes.Add(uint64(n))
 	if n < len(l.scratch) {
-		f.full = 0
+		if first {
+			f.full = 0
+		}
 		if !src.has(hinted) {
 			// Drained: the next byte brings an edge. With a FIN or an error
 			// announced there is no further edge, and we read on.
@@ -91,19 +96,19 @@ func (l *loop) copy(s *session, src, dst *side, f *flow) int {
 
 // splice moves one pipe's worth without copying and returns how much it read.
 // The pipe is empty on entry, so EAGAIN can only mean that src is.
-func (l *loop) splice(s *session, src, dst *side, f *flow) int {
+func (l *loop) splice(s *session, src, dst *side, f *flow, first bool) int {
 	p := l.pipes.get(l.now)
 	if p == nil {
 		l.stats.PipeShortage.Add(1)
 		f.splicing = false
-		return l.copy(s, src, dst, f)
+		return l.copy(src, dst, f, first)
 	}
 	n, e := sys.Splice(src.fd, p.w, p.size)
 	if n <= 0 || e != 0 {
 		l.pipes.put(p)
 		if e == sys.EINVAL || e == sys.ENOMEM || e == sys.EPERM {
 			f.splicing = false
-			return l.copy(s, src, dst, f)
+			return l.copy(src, dst, f, first)
 		}
 		src.ended(e)
 		return 0
@@ -112,10 +117,13 @@ func (l *loop) splice(s *session, src, dst *side, f *flow) int {
 	l.stats.SplicedBytes.Add(uint64(n))
 	p.n = n
 	f.pipe = p
-	if n >= smallSplice {
+	switch {
+	case n >= smallSplice:
 		f.small = 0
-	} else if f.small++; f.small >= copyAfter && l.cfg.Splice != SpliceAlways {
-		f.splicing, f.full = false, 0
+	case first:
+		if f.small++; f.small >= copyAfter && l.cfg.Splice != SpliceAlways {
+			f.splicing, f.full = false, 0
+		}
 	}
 	l.flush(s, f, dst)
 	return n

@@ -50,19 +50,23 @@ func Splice(from, to int32, n int) (int, Errno) {
 	}
 }
 
-// Pipe makes a pipe of about size bytes and returns its ends and the size the
-// kernel granted: an unprivileged user above fs.pipe-user-pages-soft gets less.
+// Pipe makes a pipe of size bytes, or of as large a fraction of it as the
+// kernel grants (fs.pipe-max-size, and fs.pipe-user-pages-soft for all pipes of
+// an unprivileged user), and returns its ends and its size.
 func Pipe(size int) (r, w int32, granted int, e Errno) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return -1, -1, 0, errno(err)
 	}
-	if n, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size); err == nil {
-		granted = n
-	} else if n, err = unix.FcntlInt(uintptr(p[1]), unix.F_GETPIPE_SZ, 0); err == nil {
-		granted = n
-	} else {
+	granted, err := unix.FcntlInt(uintptr(p[1]), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
 		granted = 4096 // the least any pipe holds: one page
+	}
+	for ; size != granted && size >= 4096; size /= 2 {
+		if n, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size); err == nil {
+			granted = n
+			break
+		}
 	}
 	return int32(p[0]), int32(p[1]), granted, 0
 }
