@@ -75,6 +75,9 @@ func (l *loop) passReset(s *session, dead int) bool {
 	if d.has(eof) && !s.flow[dead].pending() && sys.Unsent(live.fd) == 0 {
 		return true
 	}
+	if live.has(gone) && sys.Dead(live.fd) {
+		return true // nothing queued there will ever be acknowledged
+	}
 	limit := l.cfg.HalfCloseTimeout
 	if limit == 0 {
 		limit = defaultHalfCloseTimeout
@@ -92,12 +95,12 @@ func (l *loop) passReset(s *session, dead int) bool {
 	return false
 }
 
-// confirmReset looks whether a side that had ended cleanly was reset since.
-// After a FIN, recv returns 0 before it looks at the error. Taking SO_ERROR is
-// right here: there is nothing left to read that it could spoil. And HUP means
-// that both directions are shut, which without a FIN of ours is a reset.
-func (d *side) confirmReset(bits uint32) {
-	if sys.TakeError(d.fd) != 0 || bits&sys.Hup != 0 && !d.has(shut) {
+// confirmReset looks whether a side that is gone and whose stream ended was
+// reset: after a FIN, recv returns 0 before it looks at the error. Taking
+// SO_ERROR is right here, there is nothing left to read that it could spoil.
+// And HUP means that both directions are shut, without a FIN of ours a reset.
+func (d *side) confirmReset() {
+	if sys.TakeError(d.fd) != 0 || !d.has(shut) {
 		d.set(failed)
 	}
 }

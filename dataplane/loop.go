@@ -306,6 +306,9 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	if bits&(sys.RdHup|sys.Hup|sys.Err) != 0 {
 		d.set(hinted)
 	}
+	if bits&(sys.Hup|sys.Err) != 0 {
+		d.set(gone)
+	}
 	if bits&(sys.Out|sys.Hup|sys.Err) != 0 {
 		d.set(writable)
 	}
@@ -315,8 +318,8 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	case handshaking:
 		l.handshakeEvent(s, i, bits)
 	case relaying:
-		if bits&(sys.Err|sys.Hup) != 0 && d.has(eof) && !d.has(failed) {
-			d.confirmReset(bits)
+		if d.f&(gone|eof|failed) == gone|eof {
+			d.confirmReset()
 		}
 		l.relay(s)
 	}

@@ -134,6 +134,9 @@ func (d *side) ended(e sys.Errno) {
 	switch e {
 	case 0:
 		d.set(eof)
+		if d.has(gone) {
+			d.confirmReset()
+		}
 	case sys.EAGAIN:
 		d.clear(readable)
 	default:

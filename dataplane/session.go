@@ -31,12 +31,13 @@ const (
 //	        ┌ eof: its stream ended, by FIN or because it failed
 //	socket ─┼ failed: a call told ECONNRESET, EPIPE or another error
 //	        └ shut: we have sent FIN to it
-type sideFlags uint8
+type sideFlags uint16
 
 const (
 	readable sideFlags = 1 << iota
 	writable
 	hinted  // EPOLLRDHUP, HUP or ERR was seen: a short read is not the end
+	gone    // of these, HUP or ERR: the end of its stream may be a reset
 	eof     // reading is over
 	failed  // reset for good, whatever later calls return
 	shut    // FIN sent

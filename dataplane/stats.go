@@ -154,8 +154,8 @@ func (e *Engine) retire() {
 var counterNames = func() []string {
 	t := reflect.TypeFor[counters]()
 	var names []string
-	for i := range t.NumField() {
-		if name := t.Field(i).Tag.Get("stat"); name != "" {
+	for field := range t.Fields() {
+		if name := field.Tag.Get("stat"); name != "" {
 			names = append(names, name)
 		}
 	}
