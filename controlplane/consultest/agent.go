@@ -117,6 +117,17 @@ func (a *Agent) Kill() {
 	a.transport.CloseIdleConnections()
 }
 
+// Terminate asks the agent to end and waits until it has, as an operator's
+// restart does. Restart brings it back.
+func (a *Agent) Terminate() error {
+	if err := a.proc.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	<-a.proc.exited
+	a.transport.CloseIdleConnections()
+	return nil
+}
+
 // Stop makes the agent silent: its connections stay, and nothing answers until
 // Cont.
 func (a *Agent) Stop() error { return a.proc.stop() }

@@ -187,6 +187,19 @@ func (c *client) ask(ctx context.Context, q query, call func(*api.QueryOptions) 
 	return r, err
 }
 
+// probe finds out whether anybody is there, with a question that every agent
+// answers at once, whatever else it knows. A network that swallows everything
+// is told from a slow catalog that way, and not waited for.
+func (c *client) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	_, err := c.ask(ctx, query{}, func(o *api.QueryOptions) error {
+		_, err := c.api.Status().LeaderWithQueryOptions(o)
+		return err
+	})
+	return err
+}
+
 // services asks which services there are, and for the tags of each.
 func (c *client) services(ctx context.Context, q query) (services map[string][]string, r reply, err error) {
 	r, err = c.ask(ctx, q, func(o *api.QueryOptions) (err error) {

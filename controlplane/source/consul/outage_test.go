@@ -59,21 +59,29 @@ func TestDevAgentRestartForgetsEverything(t *testing.T) {
 
 func TestServerRestartLosesNothing(t *testing.T) {
 	t.Parallel()
-	agent := consultest.New(t, consultest.Options{Server: true})
-	must(t, agent.Register(web("web-1")))
-	o := observe(t, Config{Address: agent.Addr()})
-	o.await(t, "synced", sized(1))
-	n := o.count()
-	agent.Kill()
-	o.await(t, "unreachable", func(s source.Snapshot) bool { return s.Err != nil })
-	must(t, agent.Restart(t.Context()))
-	s := o.within(t, 5*time.Second, "current again", current)
-	if !s.Suspect {
-		t.Error("absence right after an outage is no proof, but not suspect")
+	for name, end := range map[string]func(*consultest.Agent) error{
+		"killed":     func(a *consultest.Agent) error { a.Kill(); return nil },
+		"terminated": (*consultest.Agent).Terminate,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			agent := consultest.New(t, consultest.Options{Server: true})
+			must(t, agent.Register(web("web-1")))
+			o := observe(t, Config{Address: agent.Addr()})
+			o.await(t, "synced", sized(1))
+			n := o.count()
+			must(t, end(agent))
+			o.await(t, "unreachable", func(s source.Snapshot) bool { return s.Err != nil })
+			must(t, agent.Restart(t.Context()))
+			s := o.within(t, 5*time.Second, "current again", current)
+			if !s.Suspect {
+				t.Error("absence right after an outage is no proof, but not suspect")
+			}
+			never(t, "the service was gone", o.since(n), func(s source.Snapshot) bool { return len(s.Services) != 1 })
+			must(t, agent.Deregister("web-1"))
+			o.await(t, "deregistered", sized(0))
+		})
 	}
-	never(t, "the service was gone", o.since(n), func(s source.Snapshot) bool { return len(s.Services) != 1 })
-	must(t, agent.Deregister("web-1"))
-	o.await(t, "deregistered", sized(0))
 }
 
 func TestConsulDownAtTheStart(t *testing.T) {
@@ -109,6 +117,29 @@ func TestSilentAgentIsNoticedAndHeals(t *testing.T) {
 	o.within(t, 5*time.Second, "healed", current)
 	must(t, agent.Register(web("web-2")))
 	o.await(t, "registered", has("web", "node-1/web-1 passing", "node-1/web-2 passing"))
+}
+
+// TestPartition has a network that swallows everything, and when it works again
+// knows nothing of the connections there were.
+func TestPartition(t *testing.T) {
+	t.Parallel()
+	agent := consultest.New(t, consultest.Options{})
+	must(t, agent.Register(web("web-1")))
+	network := newNetwork(t, agent.Addr())
+	o := observe(t, Config{Address: network.addr(), Wait: time.Second})
+	o.await(t, "synced", sized(1))
+	network.part()
+	s := o.within(t, time.Minute, "noticed", failed("does not answer"))
+	if len(s.Services) != 1 {
+		t.Errorf("while it is silent: %s", show(s))
+	}
+	must(t, agent.Register(web("web-2")))
+	network.heal()
+	began := time.Now()
+	o.within(t, 5*time.Second, "healed", func(s source.Snapshot) bool {
+		return current(s) && len(instancesOf(s, "web")) == 2
+	})
+	t.Logf("current %v after the network was", time.Since(began))
 }
 
 func TestLeaderLost(t *testing.T) {

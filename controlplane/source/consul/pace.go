@@ -49,9 +49,11 @@ func (p *pacer) wake(now time.Time) time.Duration {
 // for all who wait.
 type backoff struct{ failures int }
 
+// With dialTimeout before it, the longest pause leaves no more than 5 s between
+// a network that heals and the first answer.
 const (
 	firstBackoff = 100 * time.Millisecond
-	maxBackoff   = 3 * time.Second
+	maxBackoff   = 2500 * time.Millisecond
 )
 
 func (b *backoff) next() time.Duration {

@@ -123,7 +123,11 @@ func (s *session) run() error {
 	defer s.work.Wait()
 	defer s.cancel()
 
-	s.work.Go(func() { watch(s, s.ctx, new(pacer).wake, s.askCatalog, s.catalogRead) })
+	s.work.Go(func() {
+		if !s.breaks(s.c.probe(s.ctx)) {
+			watch(s, s.ctx, new(pacer).wake, s.askCatalog, s.catalogRead)
+		}
+	})
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	timer := time.NewTimer(0)

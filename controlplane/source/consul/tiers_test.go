@@ -2,7 +2,11 @@ package consul
 
 import (
 	"fmt"
+	"net/url"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,9 +135,32 @@ func TestBeyondTheBudget(t *testing.T) {
 	_, err = agent.Client().Catalog().Deregister(&api.CatalogDeregistration{Node: elsewhere, ServiceID: near}, nil)
 	must(t, err)
 	o.await(t, "gone", has(near))
+	const ofTheTest = 4 // connections that consultest keeps
+	if held := established(t, agent); held < 100 || held > DefaultMaxConnections+ofTheTest {
+		t.Errorf("the kernel knows of %d connections to the agent", held)
+	}
 	if c := o.Counters(); c.PeakConnections > DefaultMaxConnections || c.Sessions != 1 {
 		t.Errorf("at the end: %+v", c)
 	}
+}
+
+// established counts the connections to the agent, from /proc/net/tcp.
+func established(t *testing.T, agent *consultest.Agent) (n int) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	must(t, err)
+	u, err := url.Parse(agent.Addr())
+	must(t, err)
+	port, err := strconv.Atoi(u.Port())
+	must(t, err)
+	// Fields 2 and 3 are the remote address and the state, both in hex.
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if strings.HasSuffix(f[2], fmt.Sprintf(":%04X", port)) && f[3] == "01" {
+			n++
+		}
+	}
+	return n
 }
 
 func TestFlapsBeyondTheBudgetFetchNothing(t *testing.T) {
