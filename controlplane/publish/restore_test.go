@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -152,4 +153,18 @@ func TestHostileNamesAreQuotedInLogs(t *testing.T) {
 			t.Errorf("log %q", text)
 		}
 	})
+}
+
+// The source may say that its server is not there before the first evaluation
+// has seen what was restored.
+func TestRestoredStateOutlivesAnEarlyError(t *testing.T) {
+	cfg := Config{Plane: new(plane), Names: new(names), Settings: (&world{consul: new(confirmer)}).settings()}
+	restored(time.Hour)(&cfg)
+	p := New(cfg, slog.New(slog.DiscardHandler))
+	p.Sink(source.Snapshot{Source: "consul", Err: errors.New("connection refused")})
+	p.collect(time.Now())
+	p.evaluate(t.Context(), time.Now())
+	if n := len(p.Status().Table.Listeners); n != 2 {
+		t.Errorf("%d listeners, want the 2 restored ones", n)
+	}
 }
