@@ -75,6 +75,24 @@ var scenes = map[string]func(*loner) error{
 		}
 		return nil
 	},
+	// There is no route to the first backend.
+	"unreachable": func(l *loner) error {
+		l.serve(serving(aloneFront, netip.MustParseAddrPort("10.1.2.3:80"), aloneBackend))
+		for range 2 { // one of two goes there first
+			session, err := l.echo(aloneFront)
+			if err != nil {
+				return err
+			}
+			if err := session.Reset(); err != nil {
+				return err
+			}
+			if !Poll(Patience, func() bool { return dataplane.Stats().Sessions == 0 }) {
+				return errors.New("the session does not end")
+			}
+		}
+		l.serve(serving(aloneFront, netip.MustParseAddrPort("10.1.2.3:80")))
+		return l.rejected(aloneFront)
+	},
 	// A service claims the port that dill uses as source of a connection.
 	"listen on source port": func(l *loner) error {
 		l.serve(serving(aloneFront, aloneBackend))
@@ -173,4 +191,12 @@ func TestNoSourcePortIsNotTheBackendsFault(t *testing.T) {
 // the source of one of dill's own connections to a backend.
 func TestReuseAddrOfSourcePort(t *testing.T) {
 	alone(t, "listen on source port")
+}
+
+// TestUnreachableBackendIsSkipped: what the kernel knows to be unreachable is a
+// backend like one that refuses.
+func TestUnreachableBackendIsSkipped(t *testing.T) {
+	if stats := alone(t, "unreachable"); stats.Get("connect_failed") == 0 {
+		t.Errorf("no attempt failed:\n%v", stats)
+	}
 }

@@ -56,6 +56,29 @@ func TestListenerIPv6(t *testing.T) {
 	}
 }
 
+// TestWildcardListeners: 0.0.0.0 and :: of one port are two listeners, and the
+// second does not take the first one's clients.
+func TestWildcardListeners(t *testing.T) {
+	port := FreeAddr6(t).Port()
+	four := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+	six := netip.AddrPortFrom(netip.IPv6Unspecified(), port)
+	r := start(t, setup{backends: 2, serve: names, front: six, listener: func(ln *route.Listener) { ln.Backends = ln.Backends[:1] }})
+	local4 := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	local6 := netip.AddrPortFrom(netip.IPv6Loopback(), port)
+	if got, err := Ask(local6); got != "A" {
+		t.Errorf("IPv6: %q, %v", got, err)
+	}
+	if got, err := Ask(local4); err == nil {
+		t.Errorf("the IPv6 listener answers %q over IPv4", got)
+	}
+	r.publish(t, r.listener(), serving(four, r.backends[1].Addr()))
+	for addr, want := range map[netip.AddrPort]string{local4: "B", local6: "A"} {
+		if got, err := Ask(addr); got != want {
+			t.Errorf("%v: %q, %v; want %q", addr, got, err, want)
+		}
+	}
+}
+
 // TestForeignPort: an address that another process uses is not shared with it,
 // is shown with a hint, hinders no other listener, and opens when it is free.
 func TestForeignPort(t *testing.T) {
@@ -137,7 +160,7 @@ func listenWith(t *testing.T, addr netip.AddrPort, option int) (release func()) 
 	return func() { ln.Close() }
 }
 
-// TestListenerMovesToForeignAndBack: a listener that closes while its old
+// TestListenerReopensOverOldSessions: a listener that closes while its old
 // sessions still drain can open again at once: they do not count as foreign.
 func TestListenerReopensOverOldSessions(t *testing.T) {
 	r := start(t, setup{})

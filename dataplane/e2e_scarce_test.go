@@ -117,6 +117,18 @@ func TestFewDescriptors(t *testing.T) {
 			t.Errorf("the engine used %v of processor time in %v", used, span)
 		}
 	})
+	t.Run("big transfers do without pipes", func(t *testing.T) {
+		const n = 8 << 20
+		p := peers[in[0]]
+		p.Mirror()
+		p.Must(t, dptest.Both([]dptest.Op{dptest.Write(n)}, []dptest.Op{dptest.Read(n)}))
+		var s dataplane.Snapshot
+		engine.Tell(t, engineTask{Do: "stats"})
+		engine.Hear(t, &s)
+		if s.Get("pipe_shortage") == 0 {
+			t.Error("there was a descriptor left for a pipe")
+		}
+	})
 	t.Run("accepting resumes", func(t *testing.T) {
 		var delays []time.Duration
 		for len(in) > 0 && len(delays) < clients-len(in) && len(delays) < 20 {

@@ -169,6 +169,24 @@ func TestSpliceFreesPipesOnError(t *testing.T) {
 	}
 }
 
+// TestIdleSessionHoldsTwoDescriptors: a session that has moved a megabyte each
+// way and is idle holds its two sockets and no pipe.
+func TestIdleSessionHoldsTwoDescriptors(t *testing.T) {
+	const sessions, n, loops, kept = 50, 1 << 20, 2, 16
+	r := start(t, setup{cfg: dataplane.Config{Splice: dataplane.SpliceAlways, Loops: loops}})
+	files := OpenFiles()
+	for range sessions {
+		client, server := r.open(t)
+		Play(t,
+			Role{Name: "client", Peer: client, Ops: []Op{Write(n), Read(n)}},
+			Role{Name: "server", Peer: server, Ops: []Op{Read(n), Write(n)}})
+	}
+	// The peers of the test have two sockets each session as well.
+	if grown := OpenFiles() - files - 4*sessions; grown > 2*kept*loops {
+		t.Errorf("%d descriptors beside the sockets, want at most %d pipes in stock", grown, kept*loops)
+	}
+}
+
 // TestSpliceSlowResponse: pieces that come slowly are not held back to be
 // joined with the next (SPLICE_F_MORE did that, 200 ms at a time).
 func TestSpliceSlowResponse(t *testing.T) {

@@ -97,6 +97,9 @@ func Pair(client, server *Peer) {
 	server.out, server.in = client.in, client.out
 }
 
+// Mirror has the peer expect its own bytes back, as an [Echo] server sends them.
+func (p *Peer) Mirror() { p.in = p.out }
+
 // Conn is the connection itself, for what no op covers.
 func (p *Peer) Conn() *net.TCPConn { return p.conn }
 
