@@ -1,8 +1,6 @@
 package file
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,116 +15,24 @@ import (
 
 	"go.uber.org/goleak"
 
-	"dill/controlplane/source"
 	"dill/controlplane/source/routing"
+	"dill/controlplane/source/sourcetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// follower runs a Source and keeps what it sends.
-type follower struct {
-	t    *testing.T
-	log  *logBuffer
-	news chan struct{}
-
-	mu  sync.Mutex
-	got []source.Snapshot
-}
-
 // follow runs a Source until the test ends. adjust, if not nil, sees it before.
-func follow(t *testing.T, path string, watch bool, adjust func(*Source)) *follower {
+func follow(t *testing.T, path string, watch bool, adjust func(*Source)) *sourcetest.Follower {
 	t.Helper()
-	f := &follower{t: t, log: new(logBuffer), news: make(chan struct{}, 1)}
-	s, err := New(path, watch, slog.New(slog.NewTextHandler(f.log, nil)))
+	log := new(sourcetest.Log)
+	s, err := New(path, watch, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if adjust != nil {
 		adjust(s)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- s.Run(ctx, f.sink) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run returned %v, want the context's error", err)
-		}
-	})
-	return f
-}
-
-func (f *follower) sink(s source.Snapshot) {
-	f.mu.Lock()
-	f.got = append(f.got, s)
-	f.mu.Unlock()
-	select {
-	case f.news <- struct{}{}:
-	default:
-	}
-}
-
-func (f *follower) all() []source.Snapshot {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.got)
-}
-
-// until waits for a newest snapshot that show writes as want.
-func (f *follower) until(want string) source.Snapshot {
-	f.t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
-		all := f.all()
-		if n := len(all); n > 0 && show(all[n-1]) == want {
-			return all[n-1]
-		}
-		select {
-		case <-f.news:
-		case <-deadline:
-			var got []string
-			for _, s := range all {
-				got = append(got, show(s))
-			}
-			f.t.Fatalf("no snapshot %q within 10 s; got %q\n%s", want, got, f.log)
-		}
-	}
-}
-
-// show writes a snapshot as "a b" (its services), with "!" in front if it
-// carries an error and "?" if it is not synced.
-func show(s source.Snapshot) string {
-	var b strings.Builder
-	if s.Err != nil {
-		b.WriteString("!")
-	}
-	if !s.Synced {
-		b.WriteString("?")
-	}
-	for i, svc := range s.Services {
-		if i > 0 {
-			b.WriteString(" ")
-		}
-		b.WriteString(svc.Name)
-	}
-	return b.String()
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	return sourcetest.Follow(t, s, log, sourcetest.Show)
 }
 
 // document has one service for each name.
@@ -169,7 +74,7 @@ func routes(t *testing.T) string { return filepath.Join(t.TempDir(), "routes.yam
 func TestFileIsRead(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("b", "a"))
-	s := follow(t, path, true, nil).until("a b")
+	s := follow(t, path, true, nil).UntilShown("a b")
 	if s.Source != "file" || s.Suspect || !s.StaleSince.IsZero() {
 		t.Errorf("snapshot %+v", s)
 	}
@@ -182,17 +87,17 @@ func TestAtomicReplacement(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("a"))
 	f := follow(t, path, true, nil)
-	f.until("a")
+	f.UntilShown("a")
 	for i := range 20 {
 		want := fmt.Sprintf("s%02d", i)
 		began := time.Now()
 		replace(t, path, document(want))
-		f.until(want)
+		f.UntilShown(want)
 		if i == 19 {
 			t.Logf("taken over after %s", time.Since(began))
 		}
 	}
-	for _, s := range f.all() {
+	for _, s := range f.All() {
 		if s.Err != nil {
 			t.Errorf("a complete file was found faulty: %v", s.Err)
 		}
@@ -203,7 +108,7 @@ func TestWrittenInPlace(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("old"))
 	f := follow(t, path, true, nil)
-	f.until("old")
+	f.UntilShown("old")
 
 	text := document("new1", "new2")
 	half := len(text) - 20 // in the middle of an address
@@ -217,9 +122,9 @@ func TestWrittenInPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.until("new1 new2")
-	for _, s := range f.all() {
-		if got := strings.TrimPrefix(show(s), "!"); got != "old" && got != "new1 new2" {
+	f.UntilShown("new1 new2")
+	for _, s := range f.All() {
+		if got := strings.TrimPrefix(sourcetest.Show(s), "!"); got != "old" && got != "new1 new2" {
 			t.Errorf("half a file was taken: %q", got)
 		}
 	}
@@ -229,18 +134,18 @@ func TestRemovedAndWrittenAnew(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("a"))
 	f := follow(t, path, true, nil)
-	f.until("a")
+	f.UntilShown("a")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	gone := f.until("!a")
+	gone := f.UntilShown("!a")
 	if !errors.Is(gone.Err, os.ErrNotExist) || !strings.Contains(gone.Err.Error(), path) || gone.StaleSince.IsZero() {
 		t.Errorf("snapshot of a removed file: %+v", gone)
 	}
 	write(t, path, document("a"))
-	f.until("a")
+	f.UntilShown("a")
 	write(t, path, document("b"))
-	f.until("b")
+	f.UntilShown("b")
 }
 
 // As kubelet updates a mounted ConfigMap.
@@ -263,14 +168,14 @@ func TestKubernetesSwap(t *testing.T) {
 
 	// Without the safety net: the notification must do it.
 	f := follow(t, path, true, func(s *Source) { s.every = time.Hour })
-	f.until("a")
+	f.UntilShown("a")
 	for i := 2; i < 6; i++ {
 		want := fmt.Sprintf("v%d", i)
 		version(".."+want, document(want))
 		if err := os.RemoveAll(filepath.Join(dir, fmt.Sprintf("..v%d", i-1))); err != nil {
 			t.Fatal(err)
 		}
-		f.until(want)
+		f.UntilShown(want)
 	}
 }
 
@@ -280,11 +185,11 @@ func TestTargetOfALinkIsEdited(t *testing.T) {
 	write(t, target, document("a"))
 	link(t, target, path)
 	f := follow(t, path, true, func(s *Source) { s.every = time.Hour })
-	f.until("a")
+	f.UntilShown("a")
 	write(t, target, document("b"))
-	f.until("b")
+	f.UntilShown("b")
 	replace(t, target, document("c"))
-	f.until("c")
+	f.UntilShown("c")
 }
 
 func TestDirectoryIsReplaced(t *testing.T) {
@@ -292,50 +197,50 @@ func TestDirectoryIsReplaced(t *testing.T) {
 	dir := filepath.Join(top, "conf")
 	path := filepath.Join(dir, "routes.yaml")
 	f := follow(t, path, true, func(s *Source) { s.every = 20 * time.Millisecond })
-	f.until("!?") // not even the directory is there
+	f.UntilShown("!?") // not even the directory is there
 
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, path, document("a"))
-	f.until("a")
+	f.UntilShown("a")
 	if err := os.Rename(dir, dir+".old"); err != nil {
 		t.Fatal(err)
 	}
-	f.until("!a")
+	f.UntilShown("!a")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, path, document("b"))
-	f.until("b")
+	f.UntilShown("b")
 	replace(t, path, document("c"))
-	f.until("c")
+	f.UntilShown("c")
 }
 
 func TestPollingAlone(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("a"))
 	f := follow(t, path, true, func(s *Source) { s.notify, s.every = false, 10*time.Millisecond })
-	f.until("a")
+	f.UntilShown("a")
 	// The same size, and perhaps the same time of change.
 	for _, want := range []string{"b", "c", "d"} {
 		write(t, path, document(want))
-		f.until(want)
+		f.UntilShown(want)
 	}
 }
 
 func TestMissingAtStart(t *testing.T) {
 	path := routes(t)
 	f := follow(t, path, true, nil)
-	s := f.until("!?")
+	s := f.UntilShown("!?")
 	if len(s.Services) != 0 || !s.StaleSince.IsZero() {
 		t.Errorf("snapshot of a missing file: %+v", s)
 	}
-	if log := f.log.String(); strings.Count(log, "waiting for a good one") != 1 {
+	if log := f.Log.String(); strings.Count(log, "waiting for a good one") != 1 {
 		t.Errorf("log of a missing file:\n%s", log)
 	}
 	write(t, path, document("a"))
-	f.until("a")
+	f.UntilShown("a")
 }
 
 func TestBrokenEditKeepsTheLastGood(t *testing.T) {
@@ -353,17 +258,17 @@ func TestBrokenEditKeepsTheLastGood(t *testing.T) {
 			path := routes(t)
 			write(t, path, document("a"))
 			f := follow(t, path, true, nil)
-			f.until("a")
+			f.UntilShown("a")
 			write(t, path, text)
-			broken := f.until("!a")
+			broken := f.UntilShown("!a")
 			if !broken.Synced || broken.StaleSince.IsZero() || !strings.Contains(broken.Err.Error(), path) {
 				t.Errorf("snapshot of a broken file: %+v", broken)
 			}
-			if log := f.log.String(); strings.Count(log, "keeping the last good one") != 1 {
+			if log := f.Log.String(); strings.Count(log, "keeping the last good one") != 1 {
 				t.Errorf("log of a broken file:\n%s", log)
 			}
 			write(t, path, document("a"))
-			if whole := f.until("a"); whole.Err != nil || !whole.StaleSince.IsZero() {
+			if whole := f.UntilShown("a"); whole.Err != nil || !whole.StaleSince.IsZero() {
 				t.Errorf("snapshot of the mended file: %+v", whole)
 			}
 		})
@@ -374,11 +279,11 @@ func TestOneBadEntryIsReported(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("a")+"  - {name: b, listener: 'local:9000', backends: ['10.0.0.1']}\n")
 	f := follow(t, path, true, nil)
-	s := f.until("a b")
+	s := f.UntilShown("a b")
 	if in := s.Services[1].Instances[0]; in.Port != 0 || in.Host != "10.0.0.1" {
 		t.Errorf("bad backend became %+v", in)
 	}
-	if log := f.log.String(); !strings.Contains(log, `line 3: services[1] \"b\": backends[0]: \"10.0.0.1\" has no port`) {
+	if log := f.Log.String(); !strings.Contains(log, `line 3: services[1] \"b\": backends[0]: \"10.0.0.1\" has no port`) {
 		t.Errorf("log of a bad entry:\n%s", log)
 	}
 }
@@ -387,17 +292,17 @@ func TestUnchangedContentIsNotSentAgain(t *testing.T) {
 	path := routes(t)
 	write(t, path, document("a"))
 	f := follow(t, path, true, nil)
-	f.until("a")
+	f.UntilShown("a")
 	write(t, path, document("a"))                       // same bytes
 	replace(t, path, document("a"))                     // another file
 	replace(t, path, "# a comment\n"+document("a"))     // same routes
 	write(t, filepath.Dir(path)+"/other", "not ours\n") // a neighbour
-	f.until("a")
+	f.UntilShown("a")
 	replace(t, path, document("b"))
-	f.until("b")
+	f.UntilShown("b")
 	var got []string
-	for _, s := range f.all() {
-		got = append(got, show(s))
+	for _, s := range f.All() {
+		got = append(got, sourcetest.Show(s))
 	}
 	if !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("snapshots %q, want a and b once each", got)
@@ -410,7 +315,7 @@ func TestNotAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := follow(t, path, true, nil)
-	if s := f.until("!?"); !strings.Contains(s.Err.Error(), "not a regular file") {
+	if s := f.UntilShown("!?"); !strings.Contains(s.Err.Error(), "not a regular file") {
 		t.Errorf("error of a directory: %v", s.Err)
 	}
 	if err := os.Remove(path); err != nil {
@@ -420,7 +325,7 @@ func TestNotAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace(t, path, document("a"))
-	f.until("a")
+	f.UntilShown("a")
 }
 
 func TestUnknownExtensionIsRefused(t *testing.T) {
@@ -436,13 +341,13 @@ func TestUnwatchedFileIsReadOnce(t *testing.T) {
 	path := routes(t)
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, path, false, nil)
-		f.until("!?")
+		f.UntilShown("!?")
 		write(t, path, document("a")) // not there at first: waited for
-		f.until("a")
+		f.UntilShown("a")
 		write(t, path, document("b"))
 		<-time.After(time.Hour)
 		synctest.Wait()
-		if n := len(f.all()); n != 2 {
+		if n := len(f.All()); n != 2 {
 			t.Errorf("%d snapshots, want 2: a file that is not watched is read once", n)
 		}
 	})
@@ -454,10 +359,10 @@ func TestUnusableFileIsMentionedSeldom(t *testing.T) {
 		f := follow(t, path, true, func(s *Source) { s.notify = false })
 		<-time.After(21 * time.Minute)
 		synctest.Wait()
-		if n := strings.Count(f.log.String(), "waiting for a good one"); n != 3 {
-			t.Errorf("mentioned %d times in 21 minutes, want 3:\n%s", n, f.log)
+		if n := strings.Count(f.Log.String(), "waiting for a good one"); n != 3 {
+			t.Errorf("mentioned %d times in 21 minutes, want 3:\n%s", n, f.Log)
 		}
-		if n := len(f.all()); n != 1 {
+		if n := len(f.All()); n != 1 {
 			t.Errorf("%d snapshots of one state", n)
 		}
 	})

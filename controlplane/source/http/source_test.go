@@ -1,17 +1,12 @@
 package http
 
 import (
-	"bytes"
-	"compress/gzip"
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dill/controlplane/source"
-	"dill/controlplane/source/routing"
+	"dill/controlplane/source/sourcetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,106 +79,15 @@ func (e *endpoint) after(t *testing.T, n int) {
 	}
 }
 
-// follower runs a Source and keeps what it sends.
-type follower struct {
-	t    *testing.T
-	log  *logBuffer
-	news chan struct{}
-
-	mu  sync.Mutex
-	got []source.Snapshot
-}
-
-func follow(t *testing.T, endpoint string, timeout time.Duration) *follower {
+// follow polls an endpoint until the test ends.
+func follow(t *testing.T, endpoint string, timeout time.Duration) *sourcetest.Follower {
 	t.Helper()
-	f := &follower{t: t, log: new(logBuffer), news: make(chan struct{}, 1)}
-	s, err := New(endpoint, interval, timeout, slog.New(slog.NewTextHandler(f.log, nil)))
+	log := new(sourcetest.Log)
+	s, err := New(endpoint, interval, timeout, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- s.Run(ctx, f.sink) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run returned %v, want the context's error", err)
-		}
-	})
-	return f
-}
-
-func (f *follower) sink(s source.Snapshot) {
-	f.mu.Lock()
-	f.got = append(f.got, s)
-	f.mu.Unlock()
-	select {
-	case f.news <- struct{}{}:
-	default:
-	}
-}
-
-func (f *follower) all() []source.Snapshot {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.got)
-}
-
-// until waits for a newest snapshot that show writes as want.
-func (f *follower) until(want string) source.Snapshot {
-	f.t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
-		all := f.all()
-		if n := len(all); n > 0 && showSnapshot(all[n-1]) == want {
-			return all[n-1]
-		}
-		select {
-		case <-f.news:
-		case <-deadline:
-			var got []string
-			for _, s := range all {
-				got = append(got, showSnapshot(s))
-			}
-			f.t.Fatalf("no snapshot %q within 10 s; got %q\n%s", want, got, f.log)
-		}
-	}
-}
-
-// showSnapshot writes a snapshot as its services' names, with "!" in front if it
-// carries an error and "?" if it is not synced.
-func showSnapshot(s source.Snapshot) string {
-	var b strings.Builder
-	if s.Err != nil {
-		b.WriteString("!")
-	}
-	if !s.Synced {
-		b.WriteString("?")
-	}
-	for i, svc := range s.Services {
-		if i > 0 {
-			b.WriteString(" ")
-		}
-		b.WriteString(svc.Name)
-	}
-	return b.String()
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	return sourcetest.Follow(t, s, log, sourcetest.Show)
 }
 
 func document(name string) string {
@@ -216,7 +120,7 @@ func TestFormats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := serve(t, answerWith(tt.contentType, tt.text))
-			follow(t, e.URL+tt.path, time.Second).until("a")
+			follow(t, e.URL+tt.path, time.Second).UntilShown("a")
 		})
 	}
 }
@@ -244,16 +148,16 @@ func TestUnchangedDocumentCostsNoBody(t *testing.T) {
 				fmt.Fprint(w, document("a"))
 			})
 			f := follow(t, e.URL, time.Second)
-			f.until("a")
+			f.UntilShown("a")
 			e.after(t, 5)
 			e.set(answerWith("", document("b")))
-			f.until("b")
+			f.UntilShown("b")
 			mu.Lock()
 			defer mu.Unlock()
 			if bodies != 1 || unchanged < 4 {
 				t.Errorf("%d bodies and %d times unchanged, want 1 and at least 4", bodies, unchanged)
 			}
-			if n := len(f.all()); n != 2 {
+			if n := len(f.All()); n != 2 {
 				t.Errorf("%d snapshots, want 2", n)
 			}
 		})
@@ -277,125 +181,11 @@ func TestFreshDateIsNoValidator(t *testing.T) {
 		fmt.Fprint(w, document(current))
 	})
 	f := follow(t, e.URL, time.Second)
-	f.until("a")
+	f.UntilShown("a")
 	mu.Lock()
 	current = "b"
 	mu.Unlock()
-	f.until("b")
-}
-
-func TestFailureKeepsTheLastGood(t *testing.T) {
-	status := func(code int) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, document("evil"), code) }
-	}
-	for name, tt := range map[string]struct {
-		handler http.HandlerFunc
-		want    string // in the error
-	}{
-		"404":          {status(404), "answered 404 Not Found"},
-		"403":          {status(403), "answered 403 Forbidden"},
-		"429":          {status(429), "answered 429 Too Many Requests"},
-		"500":          {status(500), "answered 500 Internal Server Error"},
-		"503":          {status(503), "answered 503 Service Unavailable"},
-		"no content":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "answered 204 No Content"},
-		"304 unasked":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, "answered 304 Not Modified"},
-		"login page":   {answerWith("text/html", "<html><body>please log in</body></html>"), "json: line 1: invalid character '<'"},
-		"empty":        {answerWith("application/yaml", ""), "yaml: empty document"},
-		"garbage":      {answerWith("application/toml", "\x00\xff"), "toml: line 1"},
-		"no list":      {answerWith("", "{}"), `no list "services"`},
-		"too long":     {answerWith("application/yaml", strings.Repeat("#", routing.MaxSize+1)), "answered with more than 16777216 bytes"},
-		"cut off":      {cutOff, "unexpected EOF"},
-		"cut short":    {answerWith("", document("a")[:40]), "json: line 1: unexpected end of JSON input"},
-		"reset":        {reset, "EOF"},
-		"silent":       {silent, "no complete answer within"},
-		"trickle":      {trickle, "no complete answer within"},
-		"no HTTP":      {hijackAndWrite("SSH-2.0-OpenSSH_9.2\r\n"), "malformed HTTP"},
-		"endless":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) }, "more than 5 redirects"},
-		"gzip bomb":    {gzipBomb, "answered with more than"},
-		"wrong header": {hijackAndWrite("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), "bad Content-Length"},
-		"long header":  {hijackAndWrite("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"), "server response headers exceeded"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			e := serve(t, answerWith("", document("a")))
-			timeout := 10 * time.Second
-			if strings.HasPrefix(tt.want, "no complete answer") {
-				timeout = 500 * time.Millisecond
-			}
-			f := follow(t, e.URL, timeout)
-			f.until("a")
-			e.set(tt.handler)
-			bad := f.until("!a")
-			if !bad.Synced || bad.StaleSince.IsZero() {
-				t.Errorf("snapshot of a failure: %+v", bad)
-			}
-			if text := bad.Err.Error(); !strings.Contains(text, tt.want) || !strings.HasPrefix(text, "routing endpoint "+e.URL) {
-				t.Errorf("error %q, want %q in it", text, tt.want)
-			}
-			e.after(t, 2) // which fail alike: no news
-			e.set(answerWith("", document("b")))
-			f.until("b")
-			var got []string
-			for _, s := range f.all() {
-				got = append(got, showSnapshot(s))
-			}
-			// How far a broken answer comes may differ, so its error may once.
-			if !slices.Equal(slices.Compact(slices.Clone(got)), []string{"a", "!a", "b"}) || len(got) > 4 {
-				t.Errorf("snapshots %q, want one of each state", got)
-			}
-			if log := f.log.String(); strings.Count(log, "keeping the last good one") != len(got)-2 {
-				t.Errorf("%d snapshots; log:\n%s", len(got), log)
-			}
-		})
-	}
-}
-
-func cutOff(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Length", "1000")
-	fmt.Fprint(w, document("a"))
-}
-
-func hijackAndWrite(text string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		conn.Write([]byte(text))
-		conn.Close()
-	}
-}
-
-func reset(w http.ResponseWriter, r *http.Request) { hijackAndWrite("")(w, r) }
-
-func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-
-func trickle(w http.ResponseWriter, r *http.Request) {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			fmt.Fprint(w, " ")
-			http.NewResponseController(w).Flush()
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
-// gzipped is a few kilobytes that unpack to more than is read.
-var gzipped = sync.OnceValue(func() []byte {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	z.Write(bytes.Repeat([]byte(" "), routing.MaxSize+1))
-	z.Close()
-	return b.Bytes()
-})
-
-func gzipBomb(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Encoding", "gzip")
-	w.Write(gzipped())
+	f.UntilShown("b")
 }
 
 func TestServerIsAway(t *testing.T) {
@@ -406,7 +196,7 @@ func TestServerIsAway(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	f := follow(t, "http://"+addr, time.Second)
-	s := f.until("!?")
+	s := f.UntilShown("!?")
 	if !strings.HasSuffix(s.Err.Error(), "dial: connect: connection refused") || len(s.Services) > 0 {
 		t.Errorf("snapshot without a server: %+v", s)
 	}
@@ -417,7 +207,7 @@ func TestServerIsAway(t *testing.T) {
 	server := &http.Server{Handler: answerWith("", document("a"))}
 	go server.Serve(l)
 	defer server.Close()
-	f.until("a")
+	f.UntilShown("a")
 }
 
 func TestConfirmAsksAnew(t *testing.T) {
@@ -438,7 +228,7 @@ func TestConfirmAsksAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := s.Confirm(t.Context())
-	if err != nil || showSnapshot(got) != "a" {
+	if err != nil || sourcetest.Show(got) != "a" {
 		t.Errorf("Confirm: %+v, %v", got, err)
 	}
 	for _, h := range []http.HandlerFunc{
@@ -456,7 +246,7 @@ func TestRedirect(t *testing.T) {
 	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, target.URL+"/routes.yaml", http.StatusTemporaryRedirect)
 	})
-	follow(t, e.URL, time.Second).until("a")
+	follow(t, e.URL, time.Second).UntilShown("a")
 }
 
 func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
@@ -480,7 +270,7 @@ func TestUnknownCertificateIsRefused(t *testing.T) {
 	e.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	e.StartTLS()
 	defer e.Close()
-	if s := follow(t, e.URL, time.Second).until("!?"); !strings.Contains(s.Err.Error(), "certificate") {
+	if s := follow(t, e.URL, time.Second).UntilShown("!?"); !strings.Contains(s.Err.Error(), "certificate") {
 		t.Errorf("error %v, want one about the certificate", s.Err)
 	}
 }
@@ -501,7 +291,7 @@ func TestCredentialsAreUsedAndNeverShown(t *testing.T) {
 	}
 	u.User, u.RawQuery, u.Path = url.UserPassword("dill", secret), "token="+query, "/routes"
 	f := follow(t, u.String(), 500*time.Millisecond)
-	f.until("a")
+	f.UntilShown("a")
 	for _, h := range []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, silent, reset, cutOff,
 		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), http.StatusFound) },
@@ -510,13 +300,13 @@ func TestCredentialsAreUsedAndNeverShown(t *testing.T) {
 		},
 	} {
 		e.set(h)
-		f.until("!a")
+		f.UntilShown("!a")
 		e.set(answerWith("", document("a")))
-		f.until("a")
+		f.UntilShown("a")
 	}
 	var shown strings.Builder
-	shown.WriteString(f.log.String())
-	for _, s := range f.all() {
+	shown.WriteString(f.Log.String())
+	for _, s := range f.All() {
 		if s.Err != nil {
 			shown.WriteString(s.Err.Error() + "\n")
 		}

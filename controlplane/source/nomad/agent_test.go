@@ -18,10 +18,12 @@ import (
 	"time"
 )
 
-// agent is a real Nomad, server and client in one.
+// agent is a real Nomad: with -dev server and client in one, else what its
+// configuration says.
 type agent struct {
 	t      *testing.T
 	addr   string // URL
+	rpc    string // host:port for other agents
 	args   []string
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when cmd has
@@ -107,6 +109,7 @@ func startAgent(t *testing.T, dev bool, config string, secure *tls.Config) *agen
 	a := &agent{
 		t:    t,
 		addr: fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
+		rpc:  fmt.Sprintf("127.0.0.1:%d", ports[1]),
 		args: []string{nomadBinary(t), "agent", "-config", file, "-log-level", "WARN"},
 		logs: filepath.Join(dir, "log"),
 		client: &http.Client{

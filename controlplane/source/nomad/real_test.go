@@ -58,12 +58,13 @@ func TestRealJobs(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, true, "", nil)
 	one := follow(t, Options{Address: a.addr}, nil)
-	all := follow(t, Options{Address: a.addr, Namespace: "*", Stale: true}, nil)
-	one.untilShown("")
+	var confirmer *Source
+	all := follow(t, Options{Address: a.addr, Namespace: "*", Stale: true}, func(s *Source) { confirmer = s })
+	one.UntilShown("")
 
 	a.run("web", "default", 2, "dill", listenerTag, "other")
 	a.run("plain", "default", 1, "other")
-	s := one.untilShown("web:2")
+	s := one.UntilShown("web:2")
 	if got, want := ports(s, "web"), a.registered("web"); !slices.Equal(got, want) {
 		t.Errorf("ports %v, want %v", got, want)
 	}
@@ -72,42 +73,42 @@ func TestRealJobs(t *testing.T) {
 			t.Errorf("instance %+v", in)
 		}
 	}
-	all.untilShown("default/web:2")
+	all.UntilShown("default/web:2")
 
 	t.Run("tags change", func(t *testing.T) {
 		a.run("web", "default", 2, "dill", "dill.listener=local:15001")
-		one.until("with the new listener", func(s source.Snapshot) bool {
+		one.Until("with the new listener", func(s source.Snapshot) bool {
 			return len(s.Services) == 1 && slices.Equal(s.Services[0].Instances[0].Tags, []string{"dill", "dill.listener=local:15001"})
 		})
 	})
 	t.Run("instances come and go", func(t *testing.T) {
 		a.run("web", "default", 3, "dill", listenerTag)
-		one.untilShown("web:3")
+		one.UntilShown("web:3")
 		a.run("web", "default", 1, "dill", listenerTag)
-		one.untilShown("web:1")
-		all.untilShown("default/web:1")
+		one.UntilShown("web:1")
+		all.UntilShown("default/web:1")
 	})
 	t.Run("namespaces", func(t *testing.T) {
 		a.must(http.MethodPut, "/v1/namespace/other", map[string]any{"Name": "other"})
 		other := follow(t, Options{Address: a.addr, Namespace: "other"}, nil)
-		other.untilShown("")
+		other.UntilShown("")
 		a.run("web", "other", 1, "dill", listenerTag)
-		all.untilShown("default/web:1 other/web:1")
-		other.untilShown("web:1")
-		one.untilShown("web:1") // the default one's
+		all.UntilShown("default/web:1 other/web:1")
+		other.UntilShown("web:1")
+		one.UntilShown("web:1") // the default one's
 	})
 	t.Run("confirm", func(t *testing.T) {
-		s, err := all.source.Confirm(t.Context())
+		s, err := confirmer.Confirm(t.Context())
 		if err != nil || show(s) != "default/web:1 other/web:1" {
 			t.Errorf("Confirm: %s, %v", show(s), err)
 		}
 	})
 	t.Run("stopped", func(t *testing.T) {
 		a.purge("web", "default")
-		one.untilShown("")
-		all.untilShown("other/web:1")
+		one.UntilShown("")
+		all.UntilShown("other/web:1")
 	})
-	for _, s := range append(one.all(), all.all()...) {
+	for _, s := range append(one.All(), all.All()...) {
 		if s.Err != nil || s.Suspect {
 			t.Errorf("a snapshot in quiet times: %s, %v", show(s), s.Err)
 		}
@@ -122,50 +123,55 @@ func TestRealNomadThatForgets(t *testing.T) {
 		a.run(fmt.Sprintf("s%d", i), "default", 1, "dill", listenerTag)
 	}
 	f := follow(t, Options{Address: a.addr}, nil)
-	f.untilShown("s0:1 s1:1 s2:1")
-	before := len(f.all())
+	f.UntilShown("s0:1 s1:1 s2:1")
+	before := len(f.All())
 
 	a.stop(syscall.SIGKILL)
-	f.untilShown("!s0:1 s1:1 s2:1")
+	f.UntilShown("!s0:1 s1:1 s2:1")
 	a.start()
-	f.untilShown("~")
-	for _, s := range f.all()[before:] {
+	f.UntilShown("~")
+	for _, s := range f.All()[before:] {
 		if s.Synced && s.Err == nil && !s.Suspect && len(s.Services) < 3 {
 			t.Errorf("a removal is neither suspect nor an error: %s", show(s))
 		}
 	}
 }
 
-// One with a data directory comes back as it was, and nothing may be missing in
-// between.
-func TestRealNomadThatRestarts(t *testing.T) {
+// A server with a data directory comes back as it was, and nothing may be
+// missing in between.
+func TestRealServerThatRestarts(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, false, `
 		server {
 			enabled          = true
 			bootstrap_expect = 1
 		}
+	`, nil)
+	node := startAgent(t, false, fmt.Sprintf(`
 		client {
 			enabled = true
+			servers = [%q]
 		}
-	`, nil)
-	// The task outlives its agent, so it has to be ended by name.
+	`, a.rpc), nil)
+	// A task outlives its agent, so it has to be ended by name.
 	t.Cleanup(func() {
-		a.purge("web", "default")
-		a.await("end of the tasks", func() bool { return string(a.get("/v1/allocations?filter=ClientStatus==running")) == "[]" })
+		node.purge("web", "default")
+		node.await("end of the tasks", func() bool {
+			return string(node.get("/v1/allocations?filter=ClientStatus==running")) == "[]"
+		})
 	})
 	a.run("web", "default", 1, "dill", listenerTag)
 	f := follow(t, Options{Address: a.addr}, nil)
-	f.untilShown("web:1")
-	before := len(f.all())
+	f.UntilShown("web:1")
+	before := len(f.All())
 
 	a.stop(syscall.SIGKILL)
-	f.untilShown("!web:1")
+	f.UntilShown("!web:1")
 	a.start()
-	f.untilShown("web:1")
-	for _, s := range f.all()[before:] {
+	f.UntilShown("web:1")
+	for _, s := range f.All()[before:] {
 		if len(ports(s, "web")) != 1 {
-			t.Errorf("the service is missing from %s", show(s))
+			t.Errorf("the service is missing from %q", show(s))
 		}
 	}
 }
@@ -289,10 +295,10 @@ func TestRealACLsAndTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := follow(t, tt.options, nil)
-			s := f.until(fmt.Sprintf("%q", tt.want), func(s source.Snapshot) bool {
+			s := f.Until(fmt.Sprintf("%q", tt.want), func(s source.Snapshot) bool {
 				return show(s) == tt.want || s.Err != nil && strings.Contains(s.Err.Error(), tt.want)
 			})
-			if s.Err != nil && (show(s) != "!?" || tt.options.Token != "" && strings.Contains(s.Err.Error()+f.log.String(), tt.options.Token)) {
+			if s.Err != nil && (show(s) != "!?" || tt.options.Token != "" && strings.Contains(s.Err.Error()+f.Log.String(), tt.options.Token)) {
 				t.Errorf("snapshot %s, error %v", show(s), s.Err)
 			}
 		})

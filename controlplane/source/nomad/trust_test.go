@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dill/controlplane/source"
+	"dill/controlplane/source/sourcetest"
 )
 
 func TestServicesWithTheTagAreReported(t *testing.T) {
@@ -17,17 +18,17 @@ func TestServicesWithTheTagAreReported(t *testing.T) {
 	f.set("web", 2)
 	f.change(func() { f.services["plain"] = []registration{{ID: "x", Tags: []string{"http"}}} })
 	w := follow(t, Options{Address: f.URL}, nil)
-	s := w.untilShown("web:2")
+	s := w.UntilShown("web:2")
 	want := source.Instance{ID: "web-1", Host: "127.0.0.1", Port: 20001, CreateIndex: 5, Tags: []string{"dill", "dill.listener=local:8080"}}
 	if got := s.Services[0].Instances[1]; fmt.Sprint(got) != fmt.Sprint(want) || s.Services[0].CreateIndex != 5 {
 		t.Errorf("instance %+v, want %+v", got, want)
 	}
 	f.set("web", 3)
-	w.untilShown("web:3")
+	w.UntilShown("web:3")
 	f.set("api", 1)
-	w.untilShown("api:1 web:3")
+	w.UntilShown("api:1 web:3")
 	f.set("web", 0)
-	w.untilShown("api:1")
+	w.UntilShown("api:1")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := f.asked["/v1/service/plain"]; n > 0 {
@@ -58,18 +59,18 @@ func TestFailureKeepsWhatIsKnown(t *testing.T) {
 			f := newFake(t)
 			f.set("web", 2)
 			w := follow(t, Options{Address: f.URL}, nil)
-			w.untilShown("web:2")
+			w.UntilShown("web:2")
 			f.misbehave(tt.instead)
-			s := w.until("with the error", func(s source.Snapshot) bool { return s.Err != nil && strings.Contains(s.Err.Error(), tt.want) })
+			s := w.Until("with the error", func(s source.Snapshot) bool { return s.Err != nil && strings.Contains(s.Err.Error(), tt.want) })
 			if show(s) != "!web:2" || s.StaleSince.IsZero() || !strings.HasPrefix(s.Err.Error(), "nomad at "+f.URL+": ") {
 				t.Errorf("snapshot %+v", s)
 			}
 			f.misbehave(nil)
 			f.set("web", 1)
-			if s := w.untilShown("web:1"); !s.StaleSince.IsZero() {
+			if s := w.UntilShown("web:1"); !s.StaleSince.IsZero() {
 				t.Errorf("snapshot after recovery %+v", s)
 			}
-			log := w.log.String()
+			log := w.Log.String()
 			if strings.Count(log, "keeping what is known") != 1 || strings.Count(log, "current again") != 1 {
 				t.Errorf("log:\n%s", log)
 			}
@@ -95,20 +96,20 @@ func TestOneServiceFails(t *testing.T) {
 		return strings.HasSuffix(r.URL.Path, "/zbad") && respond(500, "", "broken")(w, r)
 	})
 	w := follow(t, Options{Address: f.URL}, nil)
-	s := w.untilShown("!?good:1")
+	s := w.UntilShown("!?good:1")
 	if !strings.Contains(s.Err.Error(), `service "zbad": answered 500`) {
 		t.Errorf("error %v", s.Err)
 	}
 	f.set("good", 2)
-	w.untilShown("!?good:2")
+	w.UntilShown("!?good:2")
 	f.misbehave(nil)
-	w.untilShown("good:2 zbad:1")
+	w.UntilShown("good:2 zbad:1")
 }
 
 func TestServerIsAwayAtStart(t *testing.T) {
 	f := httptest.NewServer(http.NotFoundHandler())
 	f.Close()
-	s := follow(t, Options{Address: f.URL}, nil).untilShown("!?")
+	s := follow(t, Options{Address: f.URL}, nil).UntilShown("!?")
 	if !strings.HasSuffix(s.Err.Error(), "connection refused") || !s.StaleSince.IsZero() {
 		t.Errorf("snapshot %+v", s)
 	}
@@ -119,9 +120,9 @@ func TestSilentServerIsNoticed(t *testing.T) {
 	f := newFake(t)
 	f.set("web", 1)
 	w := follow(t, Options{Address: f.URL, Wait: 200 * time.Millisecond}, func(s *Source) { s.client.hold = 300 * time.Millisecond })
-	w.untilShown("web:1")
+	w.UntilShown("web:1")
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true })
-	if s := w.untilShown("!web:1"); !strings.Contains(s.Err.Error(), "no answer within 512.5ms") {
+	if s := w.UntilShown("!web:1"); !strings.Contains(s.Err.Error(), "no answer within 512.5ms") {
 		t.Errorf("error %v", s.Err)
 	}
 }
@@ -130,23 +131,23 @@ func TestIndexThatGoesBackIsSuspect(t *testing.T) {
 	f := newFake(t)
 	f.set("web", 2)
 	w := follow(t, Options{Address: f.URL}, nil)
-	w.untilShown("web:2")
+	w.UntilShown("web:2")
 	f.change(func() { f.index = 3; delete(f.services, "web") }) // a restored snapshot
-	w.untilShown("~")
-	for _, s := range w.all() {
+	w.UntilShown("~")
+	for _, s := range w.All() {
 		if len(s.Services) == 0 && s.Synced && !s.Suspect {
 			t.Errorf("a removal by a lower index is not suspect: %+v", s)
 		}
 	}
 	f.set("web", 1) // waits on the new, low index
-	w.untilShown("~web:1")
+	w.UntilShown("~web:1")
 }
 
 func TestLeaderlessAnswerIsSuspect(t *testing.T) {
 	f := newFake(t)
 	f.set("web", 2)
 	w := follow(t, Options{Address: f.URL, Stale: true}, nil)
-	w.untilShown("web:2")
+	w.UntilShown("web:2")
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("stale") != "true" {
 			t.Error("stale was not asked for")
@@ -156,7 +157,7 @@ func TestLeaderlessAnswerIsSuspect(t *testing.T) {
 		fmt.Fprint(w, "[]")
 		return true
 	})
-	w.untilShown("~")
+	w.UntilShown("~")
 }
 
 // Nomad allows 100 connections by default.
@@ -176,12 +177,12 @@ func TestManyServicesOnFewConnections(t *testing.T) {
 			return s.Synced && s.Err == nil && have == want
 		}
 	}
-	w.until("of all services", instances(n))
+	w.Until("of all services", instances(n))
 	// Each is seen to change, whether it is watched or followed.
 	for i := range n {
 		f.set(fmt.Sprintf("s%03d", i), 2)
 	}
-	w.until("with every change", instances(2*n))
+	w.Until("with every change", instances(2*n))
 	f.mu.Lock()
 	max := f.connsMax
 	f.mu.Unlock()
@@ -203,11 +204,11 @@ func TestTokenGoesToNomadAlone(t *testing.T) {
 		return true
 	})
 	w := follow(t, Options{Address: f.URL, Token: token}, nil)
-	s := w.untilShown("!?")
+	s := w.UntilShown("!?")
 	if !asked.Load() || leaked.Load() {
 		t.Errorf("token sent to nomad: %t; followed a redirect with it: %t", asked.Load(), leaked.Load())
 	}
-	if shown := s.Err.Error() + w.log.String(); strings.Contains(shown, token) {
+	if shown := s.Err.Error() + w.Log.String(); strings.Contains(shown, token) {
 		t.Errorf("the token was shown:\n%s", shown)
 	}
 }
@@ -217,7 +218,7 @@ func TestConfirmReadsEverythingAnew(t *testing.T) {
 	for i := range 20 {
 		f.set(fmt.Sprintf("s%02d", i), 1+i%2)
 	}
-	s := newSource(t, Options{Address: f.URL, Stale: true}, new(logBuffer))
+	s := newSource(t, Options{Address: f.URL, Stale: true}, new(sourcetest.Log))
 	defer s.client.close()
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Has("stale") || r.URL.Query().Has("index") {

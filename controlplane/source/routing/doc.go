@@ -39,8 +39,9 @@
 // backend without a port becomes an instance with port 0, a missing listener
 // the tag "dill.listener=", and compile refuses them where everybody sees it. An
 // entry without a name or without backends is one such instance, whose ID says
-// what is wrong, and claims no port. Each mistake that this package can see itself is a Problem as well, for the
-// source to log: it knows the line and the field.
+// what is wrong, and claims no port. Each mistake that this package can see
+// itself is a Problem as well, for the source to log: it knows the line and the
+// field.
 //
 // Secrets: a Problem and an error never quote the value of a proxy field, nor
 // that of a field they do not know.
