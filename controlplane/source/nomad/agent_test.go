@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,9 +127,40 @@ func startAgent(t *testing.T, dev bool, config string, secure *tls.Config) *agen
 	a.start()
 	t.Cleanup(func() {
 		a.stop(syscall.SIGINT)
+		killTasks(dir)
 		unmountBelow(t, dir)
 	})
 	return a
+}
+
+// killTasks ends what outlived the agent of that directory: its executors, which
+// are known by their arguments, and their children, the tasks.
+func killTasks(dir string) {
+	executors := make(map[string]bool)
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		args, _ := os.ReadFile(file) // fails for what has just ended
+		if bytes.Contains(args, []byte("executor")) && bytes.Contains(args, []byte(dir+"/")) {
+			executors[filepath.Base(filepath.Dir(file))] = true
+		}
+	}
+	kill := func(pid string) {
+		if n, err := strconv.Atoi(pid); err == nil {
+			syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+	files, _ = filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		stat, _ := os.ReadFile(file)
+		// pid (name) state ppid …, and the name may hold anything.
+		_, rest, _ := bytes.Cut(stat, []byte(") "))
+		if f := bytes.Fields(rest); len(f) > 1 && executors[string(f[1])] {
+			kill(filepath.Base(filepath.Dir(file)))
+		}
+	}
+	for pid := range executors {
+		kill(pid)
+	}
 }
 
 // unmountBelow takes away the small file systems that Nomad, run as root, gives
@@ -257,6 +289,7 @@ func (a *agent) run(name, namespace string, count int, tags ...string) {
 	}})
 }
 
+// purge ends a job and forgets it.
 func (a *agent) purge(name, namespace string) {
 	a.t.Helper()
 	a.must(http.MethodDelete, "/v1/job/"+name+"?purge=true&namespace="+namespace, nil)

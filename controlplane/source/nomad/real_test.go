@@ -147,19 +147,12 @@ func TestRealServerThatRestarts(t *testing.T) {
 			bootstrap_expect = 1
 		}
 	`, nil)
-	node := startAgent(t, false, fmt.Sprintf(`
+	startAgent(t, false, fmt.Sprintf(`
 		client {
 			enabled = true
 			servers = [%q]
 		}
 	`, a.rpc), nil)
-	// A task outlives its agent, so it has to be ended by name.
-	t.Cleanup(func() {
-		node.purge("web", "default")
-		node.await("end of the tasks", func() bool {
-			return string(node.get("/v1/allocations?filter=ClientStatus==running")) == "[]"
-		})
-	})
 	a.run("web", "default", 1, "dill", listenerTag)
 	f := follow(t, Options{Address: a.addr}, nil)
 	f.UntilShown("web:1")
