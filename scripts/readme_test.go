@@ -67,7 +67,7 @@ func TestReadmeNamesWhatExists(t *testing.T) {
 		}
 	}
 	settings := read(t, reference)
-	for _, m := range regexp.MustCompile("`((?:listeners|peek|runtime|dataplane|consul|nomad|file|http|state|shutdown|log)\\.[a-z_.]+)`").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("`((?:listeners|peek|runtime|dataplane|consul|nomad|file|http|state|shutdown|log|debug)\\.[a-z_.]+)`").FindAllStringSubmatch(text, -1) {
 		if !strings.Contains(settings, "`"+m[1]+"`") {
 			t.Errorf("the README names the setting %s, which does not exist", m[1])
 		}
