@@ -37,6 +37,7 @@ type process struct {
 	publisher *publish.Publisher
 	resolver  *resolve.Resolver
 	peek      *peek.Server // nil = off
+	profiles  *profiles    // nil = off
 
 	// What runs beside the data plane, in the order in which it ends: each
 	// tells the next one something last.
@@ -87,6 +88,11 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 			return nil, p.abandon(err)
 		}
 	}
+	if a := cfg.Debug.Pprof; a.IsValid() {
+		if p.profiles, err = listenProfiles(a.String()); err != nil {
+			return nil, p.abandon(err)
+		}
+	}
 	if p.engine, err = dataplane.New(planeConfig(cfg, p.openFiles), log); err != nil {
 		return nil, p.abandon(fmt.Errorf("start the data plane: %w", err))
 	}
@@ -107,6 +113,9 @@ func (p *process) abandon(err error) error {
 	signal.Stop(p.signals)
 	if p.peek != nil {
 		_ = p.peek.Close()
+	}
+	if p.profiles != nil {
+		p.profiles.close()
 	}
 	return err
 }
@@ -135,6 +144,10 @@ func (p *process) run(next map[string]wanted) {
 	if p.peek != nil {
 		p.telling.wg.Go(func() { p.peek.Serve(p.telling.ctx, p.publisher, p.engine) })
 	}
+	if p.profiles != nil {
+		p.telling.wg.Go(p.profiles.serve)
+		context.AfterFunc(p.telling.ctx, p.profiles.close)
+	}
 	p.runner.run(next)
 }
 
@@ -155,6 +168,9 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 	}
 	if p.peek != nil {
 		s.Compile.Reserved = p.peek.Reserved()
+	}
+	if p.profiles != nil {
+		s.Compile.Reserved = append(s.Compile.Reserved, c.Debug.Pprof)
 	}
 	return s
 }

@@ -22,6 +22,7 @@ type Config struct {
 	State     State
 	Shutdown  Shutdown
 	Log       Log
+	Debug     Debug
 
 	path    string            // of the file, "" without one
 	origins map[string]string // key → file or variable that set it; absent for defaults
@@ -129,6 +130,11 @@ type HTTP struct {
 	Endpoint     string // URL: http or https; may hold a password; "" = off
 	PollInterval time.Duration
 	PollTimeout  time.Duration
+}
+
+// Debug is for whoever looks into a running dill.
+type Debug struct {
+	Pprof netip.AddrPort // serves Go's profiles; invalid = off
 }
 
 // State is where the last good table is kept.

@@ -165,6 +165,7 @@ var samples = map[string][2]string{
 	"http.poll_timeout":               {"1s", "2s"},
 	"state.path":                      {"/var/lib/dill/state", "/tmp/state"},
 	"shutdown.timeout":                {"0", "1s"},
+	"debug.pprof":                     {"127.0.0.1:6060", "[::1]:6061"},
 	"log.level":                       {"debug", "warn"},
 	"log.format":                      {"json", "JSON"},
 }

@@ -224,6 +224,10 @@ var keys = []Key{
 	{Name: "log.format", Default: "text", Restart: true,
 		Doc:   "form of the log on stderr",
 		field: func(c *Config) value { return choice(&c.Log.Format, "text", "json") }},
+
+	{Name: "debug.pprof", Default: "", Restart: true,
+		Doc:   "address that serves Go's profiles over HTTP, to everybody who reaches it; empty is off",
+		field: func(c *Config) value { return listenAddress(&c.Debug.Pprof) }},
 }
 
 // keyByName and keyByEnv find a row by its name and by its variable without

@@ -3,9 +3,10 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -75,8 +76,14 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true, // the agent is near
 	}
-	address := cfg.Address
-	if strings.HasPrefix(address, "unix://") {
+	u, err := url.Parse(cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("consul address: %w", errors.Unwrap(err)) // the whole error may show a password
+	}
+	auth := basicAuth(u.User)
+	u.User = nil
+	address := u.String()
+	if u.Scheme == "unix" {
 		address = "http://localhost" // api would replace the transport by one of its own
 	}
 	// What is empty here, api takes from the environment; that has been done,
@@ -90,6 +97,7 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 		Datacenter: cfg.Datacenter,
 		Namespace:  cfg.Namespace,
 		Partition:  cfg.Partition,
+		HttpAuth:   auth,
 		HttpClient: &http.Client{
 			Transport: c,
 			// Consul redirects nothing but paths that are not clean, which
@@ -98,6 +106,15 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 		},
 	})
 	return c, err
+}
+
+// basicAuth is what a proxy in front of Consul may ask for; nil without a user.
+func basicAuth(u *url.Userinfo) *api.HttpBasicAuth {
+	if u == nil {
+		return nil
+	}
+	password, _ := u.Password()
+	return &api.HttpBasicAuth{Username: u.Username(), Password: password}
 }
 
 // close drops the idle connections; those in use end with their requests.

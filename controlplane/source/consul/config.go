@@ -13,7 +13,7 @@ import (
 
 // Config says which Consul to watch, and how. Zero values mean the defaults.
 type Config struct {
-	Address    string // URL: http or https, with or without a path, or unix:///path
+	Address    string // URL: http or https, with or without user:password@ (HTTP basic auth) and a path, or unix:///path
 	Token      string
 	TokenFile  string // has precedence over Token; read again when it changes
 	Datacenter string // "" = the agent's
@@ -72,8 +72,6 @@ func (c Config) complete() (Config, error) {
 		return c, fmt.Errorf("consul address: %w", errors.Unwrap(err))
 	}
 	switch {
-	case u.User != nil:
-		return c, fmt.Errorf("consul address %q: credentials do not belong there; there is a token for it", u.Redacted())
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 	case u.Scheme == "unix" && u.Host+u.Path != "":
 	default:
