@@ -28,10 +28,15 @@ import (
 // A session that stalls is one whose sides do not happen to read. Now and then the
 // loops stand still for a moment, so that what follows meets them all at once.
 func FuzzSession(f *testing.F) {
-	rigs := make(map[byte]*rig)
-	order := []string{"copy", "splice", "auto"}
-	for i, name := range order {
-		rigs[byte(i)] = start(f, setup{cfg: dataplane.Config{Splice: modes[name], Loops: 2}})
+	var rigs []*rig
+	var names []string
+	// With small windows a few writes already leave something undelivered.
+	for _, window := range []int{0, 4 << 10} {
+		for _, name := range []string{"copy", "splice", "auto"} { // scripts name them by number
+			mode := modes[name]
+			rigs = append(rigs, start(f, setup{cfg: dataplane.Config{Splice: mode, Loops: 2}, sockets: Socket{RcvBuf: window}}))
+			names = append(names, fmt.Sprintf("%s mode, window %d", name, window))
+		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 150 {
@@ -45,9 +50,10 @@ func FuzzSession(f *testing.F) {
 		if len(script) == 0 || len(script) > 100 {
 			return
 		}
-		r := rigs[script[0]%byte(len(order))]
+		which := int(script[0]) % len(rigs)
+		r := rigs[which]
 		before := dataplane.Stats().Sessions
-		client, server := r.open(t)
+		client, server := r.openFrom(t, r.setup.sockets)
 		m := &model{stall: func() { r.engine.Stall(3 * time.Millisecond) }}
 		m.side[0] = &modelSide{name: "client", peer: client}
 		m.side[1] = &modelSide{name: "server", peer: server}
@@ -57,7 +63,7 @@ func FuzzSession(f *testing.F) {
 			err = errors.New("the session is still there")
 		}
 		if err != nil {
-			t.Fatalf("%s mode, %s: %v", order[script[0]%byte(len(order))], strings.Join(m.did, ", "), err)
+			t.Fatalf("%s: %s: %v", names[which], strings.Join(m.did, ", "), err)
 		}
 	})
 }

@@ -100,23 +100,23 @@ func TestReconfigure(t *testing.T) {
 func TestReconfigureReachesRunningSessions(t *testing.T) {
 	tests := []struct {
 		name string
-		ops  []Op
+		end  Op
 		cfg  dataplane.Config
 	}{
-		{"idle", nil, dataplane.Config{IdleTimeout: 200 * time.Millisecond}},
-		{"half-closed", []Op{HalfClose()}, dataplane.Config{HalfCloseTimeout: 200 * time.Millisecond}},
+		{"idle", Write(0), dataplane.Config{IdleTimeout: 200 * time.Millisecond}},
+		{"half-closed", HalfClose(), dataplane.Config{HalfCloseTimeout: 200 * time.Millisecond}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := start(t, setup{})
 			client, server := r.open(t)
-			client.Must(t, test.ops...)
+			client.Must(t, test.end)
+			if test.name == "half-closed" {
+				server.Must(t, ReadToEOF(0))
+			}
 			r.engine.Reconfigure(test.cfg)
 			client.Extend(5 * time.Second)
 			client.Must(t, ReadToReset(0))
-			if len(test.ops) == 0 {
-				server.Must(t, ReadToReset(0))
-			}
 		})
 	}
 }
