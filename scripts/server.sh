@@ -11,8 +11,8 @@ set -eu
 name=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
 case $name in
-consul) given=${CONSUL:-} title=Consul minutes=5 ;;
-nomad) given=${NOMAD:-} title=Nomad minutes=5 ;;
+consul) given=${CONSUL:-} title=Consul minutes=5 cgo=0 ;;
+nomad) given=${NOMAD:-} title=Nomad minutes=5 cgo=1 ;; # a package of its container runtime is C
 *) echo "server.sh: no server is called $name; want consul or nomad" >&2 && exit 2 ;;
 esac
 link=$root/bin/$name
@@ -48,7 +48,7 @@ if [ ! -x "$kept" ]; then
 	new=$kept.$$
 	trap 'rm -f "$new"' EXIT
 	began=$(date +%s)
-	(cd "$module" && CGO_ENABLED=0 GOWORK=off go build -trimpath -buildvcs=false -o "$new" "github.com/hashicorp/$name") || {
+	(cd "$module" && CGO_ENABLED=$cgo GOWORK=off go build -trimpath -buildvcs=false -o "$new" "github.com/hashicorp/$name") || {
 		echo "$title $version could not be built. Name one that you have: $(echo "$name" | tr a-z A-Z)=/path/to/$name" >&2
 		exit 1
 	}
