@@ -64,6 +64,7 @@ ci: ## everything CI runs
 	$(MAKE) bench-once
 	$(MAKE) build
 	$(MAKE) demo
+	$(MAKE) bench-quick
 
 .PHONY: check
 check: ## format, vet, staticcheck, go fix, tidy
