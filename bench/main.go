@@ -53,7 +53,7 @@ func dispatch(ctx context.Context, args []string) error {
 	case command == scenario.LoadArg: // by this program itself
 		return scenario.RunLoad(ctx)
 	case command == peer.GoArg && len(args) == 2: // by this program itself
-		return peer.ServeGo(args[0], strings.Split(args[1], ","))
+		return peer.ServeGo(ctx, args[0], strings.Split(args[1], ","))
 	case command == "list":
 		return list()
 	case command == "compare" && len(args) == 2:

@@ -49,7 +49,7 @@ func runBulk(ctx context.Context, spec Spec) (*Result, error) {
 	w := newWindow(spec)
 	scratch := make([]byte, wire.SampleSize)
 	for w.tick(time.Now()) {
-		events, err := poll.Wait(patience)
+		events, err := poll.Wait(spec.Patience)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +57,7 @@ func runBulk(ctx context.Context, spec Spec) (*Result, error) {
 			return nil, err
 		}
 		if len(events) == 0 {
-			return nil, fmt.Errorf("no stream moved for %v", patience)
+			return nil, fmt.Errorf("no stream moved for %v", spec.Patience)
 		}
 		for _, ev := range events {
 			s := streams[ev.Fd]
@@ -76,17 +76,17 @@ func runBulk(ctx context.Context, spec Spec) (*Result, error) {
 	if w.err != nil {
 		return nil, w.err
 	}
-	return w.result, endStreams(streams, spec.Download)
+	return w.result, endStreams(streams, spec)
 }
 
 func openStream(spec Spec, mode wire.Mode, i int) (*stream, error) {
-	fd, err := sock.Dial(spec.Targets[i%len(spec.Targets)], patience)
+	fd, err := sock.Dial(spec.Targets[i%len(spec.Targets)], spec.Patience)
 	if err != nil {
 		return nil, err
 	}
 	s := &stream{fd: fd, check: wire.Checker{Stream: uint64(i)}}
 	hello := wire.Hello{Mode: mode, Stream: uint64(i)}.AppendTo(nil)
-	if err := sock.WriteAll(fd, hello, patience); err != nil {
+	if err := sock.WriteAll(fd, hello, spec.Patience); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -131,11 +131,11 @@ func (s *stream) take(scratch []byte) (n int, err error) {
 
 // endStreams has every stream end in order, and compares what both sides
 // counted.
-func endStreams(streams []*stream, download bool) error {
+func endStreams(streams []*stream, spec Spec) error {
 	for _, s := range streams {
 		var err error
-		if download {
-			err = sock.WriteAll(s.fd, []byte{1}, patience)
+		if spec.Download {
+			err = sock.WriteAll(s.fd, []byte{1}, spec.Patience)
 		} else {
 			err = os.NewSyscallError("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
 		}
@@ -144,7 +144,7 @@ func endStreams(streams []*stream, download bool) error {
 		}
 	}
 	for i, s := range streams {
-		rest, err := s.readToEnd()
+		rest, err := s.readToEnd(spec.Patience)
 		if err != nil {
 			return fmt.Errorf("stream %d, waiting for its end: %w", i, err)
 		}
@@ -162,7 +162,7 @@ func endStreams(streams []*stream, download bool) error {
 
 // readToEnd reads until the other side finishes. All but the last bytes, which
 // must be the trailer, belong to the stream and are compared.
-func (s *stream) readToEnd() (trailer []byte, err error) {
+func (s *stream) readToEnd(patience time.Duration) (trailer []byte, err error) {
 	buf := make([]byte, 0, wire.SampleSize+wire.TrailerSize)
 	for {
 		if over := len(buf) - wire.TrailerSize; over > 0 {

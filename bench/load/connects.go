@@ -51,7 +51,7 @@ func runConnects(ctx context.Context, spec Spec) (*Result, error) {
 		}
 	}
 	for w.tick(time.Now()) {
-		events, err := poll.Wait(patience)
+		events, err := poll.Wait(spec.Patience)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func runConnects(ctx context.Context, spec Spec) (*Result, error) {
 			return nil, err
 		}
 		if len(events) == 0 {
-			return nil, fmt.Errorf("no connection ended for %v", patience)
+			return nil, fmt.Errorf("no connection ended for %v", spec.Patience)
 		}
 		for _, ev := range events {
 			v := visits[ev.Fd]

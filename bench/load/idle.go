@@ -62,8 +62,8 @@ func runIdle(ctx context.Context, spec Spec) (*Result, error) {
 }
 
 // move opens a connection and moves half of spec.Moved each way.
-func move(spec Spec, i int, buf []byte) (fd int, err error) {
-	fd, err = sock.Dial(spec.Targets[i%len(spec.Targets)], patience)
+func move(spec Spec, i int, buf []byte) (_ int, err error) {
+	fd, err := sock.Dial(spec.Targets[i%len(spec.Targets)], spec.Patience)
 	if err != nil {
 		return -1, err
 	}
@@ -74,14 +74,14 @@ func move(spec Spec, i int, buf []byte) (fd int, err error) {
 	}()
 	half := spec.Moved / 2
 	hello := wire.Hello{Mode: wire.Exchange, Stream: uint64(i), Up: uint64(half), Down: uint64(half)}
-	if err := sock.WriteAll(fd, hello.AppendTo(nil), patience); err != nil {
+	if err := sock.WriteAll(fd, hello.AppendTo(nil), spec.Patience); err != nil {
 		return -1, err
 	}
-	if err := sock.WriteAll(fd, wire.Pattern(uint64(i), 0, half), patience); err != nil {
+	if err := sock.WriteAll(fd, wire.Pattern(uint64(i), 0, half), spec.Patience); err != nil {
 		return -1, err
 	}
 	for got := 0; got < half; {
-		n, err := sock.ReadSome(fd, buf[:min(len(buf), half-got)], patience)
+		n, err := sock.ReadSome(fd, buf[:min(len(buf), half-got)], spec.Patience)
 		if err != nil {
 			return -1, err
 		}

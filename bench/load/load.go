@@ -8,6 +8,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -39,6 +40,7 @@ type Spec struct {
 	Rate     float64 // Open: requests a second
 	Warmup   time.Duration
 	Duration time.Duration
+	Patience time.Duration // how long nothing may move before the run fails; 0 = 10 s
 
 	Stages []int         // Idle: how many connections to hold when memory is read
 	Moved  int           // Idle: bytes, half of them in each direction
@@ -69,9 +71,7 @@ type Stage struct {
 }
 
 const (
-	// patience is how long a single connection may make no progress before
-	// the run fails.
-	patience = 10 * time.Second
+	defaultPatience = 10 * time.Second
 
 	latencyMost   = int64(time.Minute)
 	latencyDigits = 3
@@ -95,6 +95,7 @@ func Run(ctx context.Context, spec Spec) (*Result, error) {
 	if len(spec.Targets) == 0 || spec.Conns < 1 && spec.Kind != Idle {
 		return nil, fmt.Errorf("load %s: no target, or no connection", spec.Kind)
 	}
+	spec.Patience = cmp.Or(spec.Patience, defaultPatience)
 	switch spec.Kind {
 	case Bulk:
 		return runBulk(ctx, spec)

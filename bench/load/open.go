@@ -62,8 +62,8 @@ func runOpen(ctx context.Context, spec Spec) (*Result, error) {
 				return nil, fmt.Errorf("connection %d, request %d: %w", ev.Fd, x.seq, err)
 			}
 		}
-		if len(o.free) < len(all) && time.Since(lastAnswer) > patience {
-			return nil, fmt.Errorf("no answer for %v", patience)
+		if len(o.free) < len(all) && time.Since(lastAnswer) > spec.Patience {
+			return nil, fmt.Errorf("no answer for %v", spec.Patience)
 		}
 	}
 	if n := len(o.due) - o.head; w.err == nil && float64(n) > spec.Rate {

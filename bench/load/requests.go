@@ -37,14 +37,14 @@ func openExchanges(poll *sock.Poller, spec Spec) (all []*exchange, err error) {
 		}
 	}()
 	for i := range spec.Conns {
-		fd, err := sock.Dial(spec.Targets[i%len(spec.Targets)], patience)
+		fd, err := sock.Dial(spec.Targets[i%len(spec.Targets)], spec.Patience)
 		if err != nil {
 			return all, fmt.Errorf("connection %d: %w", i, err)
 		}
 		x := &exchange{fd: fd, request: wire.NewMessage(uint64(i), spec.Size), reply: make([]byte, spec.Size)}
 		all = append(all, x)
 		hello := wire.Hello{Mode: wire.Echo, Size: uint32(spec.Size), Stream: uint64(i)}.AppendTo(nil)
-		if err := sock.WriteAll(fd, hello, patience); err != nil {
+		if err := sock.WriteAll(fd, hello, spec.Patience); err != nil {
 			return all, fmt.Errorf("connection %d: %w", i, err)
 		}
 		if err := poll.Add(fd, sock.Edge, int32(i)); err != nil {
@@ -132,7 +132,7 @@ func runRequests(ctx context.Context, spec Spec) (*Result, error) {
 		}
 	}
 	for w.tick(time.Now()) {
-		events, err := poll.Wait(patience)
+		events, err := poll.Wait(spec.Patience)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ func runRequests(ctx context.Context, spec Spec) (*Result, error) {
 			return nil, err
 		}
 		if len(events) == 0 {
-			return nil, fmt.Errorf("no answer for %v", patience)
+			return nil, fmt.Errorf("no answer for %v", spec.Patience)
 		}
 		for _, ev := range events {
 			x := all[ev.Fd]

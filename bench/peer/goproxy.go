@@ -47,9 +47,9 @@ func (g Go) Start(ctx context.Context, at Site) (*Running, error) {
 	return await(ctx, c, at.Listen)
 }
 
-// ServeGo relays between the clients of listen and backends, in turn, until
-// something fails.
-func ServeGo(listen string, backends []string) error {
+// ServeGo relays between the clients of listen and backends, in turn, until ctx
+// ends. Connections that are open then end with the process.
+func ServeGo(ctx context.Context, listen string, backends []string) error {
 	for _, b := range backends {
 		if _, err := netip.ParseAddrPort(b); err != nil {
 			return fmt.Errorf("backend: %w", err)
@@ -60,9 +60,13 @@ func ServeGo(listen string, backends []string) error {
 		return err
 	}
 	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var turn atomic.Uint64
 	for {
 		client, err := ln.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -102,7 +102,8 @@ func IsAnswer(got, request []byte, seq uint64) bool {
 	if binary.LittleEndian.Uint64(got[n-8:]) != seq {
 		return false
 	}
-	at := 8 + int(seq*fullCheck%uint64(n-8))
+	windows := (n - 8 + fullCheck - 1) / fullCheck
+	at := 8 + int(seq%uint64(windows))*fullCheck
 	end := min(at+fullCheck, n)
 	return bytes.Equal(got[at:end], request[at:end])
 }
