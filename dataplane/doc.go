@@ -21,7 +21,7 @@
 //
 //	Poller.Polling ─► work: ┌► epoll_wait (raw, at most 1 ms, holds the P)
 //	   ▲                    │  events ► ready list ► timers    (a batch)
-//	   │                    └─ until silent or a task waits; Gosched every 1 ms
+//	   │                    └─ until silent or a task waits; after 1 ms yield
 //	   └── posted tasks, block ◄───────────────┘
 //
 // The raw wait is what makes it fast: between two messages of a stream, to

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ type Engine struct {
 	cfg      atomic.Pointer[Config]
 	table    atomic.Pointer[route.Table]
 	sessions atomic.Int64 // open now, of all loops
+	working  atomic.Int32 // loops that are not parked in their Poller
+	procs    atomic.Int32 // GOMAXPROCS, as of the last look
 
 	stop    sync.Once
 	stopped chan struct{}
@@ -47,6 +50,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	e := &Engine{log: log, stopped: make(chan struct{})}
 	e.ephemeral[0], e.ephemeral[1] = sys.EphemeralPorts()
 	e.cfg.Store(&cfg)
+	e.procs.Store(int32(runtime.GOMAXPROCS(0)))
 	e.table.Store(new(route.Table))
 	e.reporter = newReporter(log, e.stopped)
 	for id := range cfg.Loops {
@@ -145,6 +149,15 @@ func (e *Engine) report(r any) { e.reporter.take(r) }
 // in force.
 func RaiseOpenFiles() (uint64, error) { return sys.RaiseOpenFiles() }
 
+// yield lets other goroutines run, if the loops hold every P there is. With a
+// P to spare they do not need it, and Gosched would do harm: it wakes a thread
+// for that P, which takes the loop over to another CPU.
+func (e *Engine) yield() {
+	if e.working.Load() >= e.procs.Load() {
+		runtime.Gosched()
+	}
+}
+
 // watchEvery is how often the watchdog looks, stallAfter the age at which a
 // batch counts as stalled.
 const (
@@ -164,6 +177,7 @@ func (e *Engine) watch() {
 			return
 		case <-t.C:
 		}
+		e.procs.Store(int32(runtime.GOMAXPROCS(0))) // it follows cgroup limits
 		for i, l := range e.loops {
 			since := l.busySince.Load()
 			age := time.Duration(route.Now() - since)

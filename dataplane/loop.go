@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -24,8 +23,8 @@ const (
 	// and costs two scheduler trips, too much between two messages of a stream.
 	napTime = 1 // ms
 
-	// turnTime is how long a loop may keep from the Go scheduler, and from the
-	// Poller if that has a task for it.
+	// turnTime is how long a loop may keep from the Poller if that has a task for
+	// it, and from other goroutines if they have no other P.
 	turnTime = time.Millisecond
 )
 
@@ -195,6 +194,8 @@ func raise(v *atomic.Uint64, n uint64) {
 // work drains the inner set until it stays silent for napTime or a task waits
 // in the Poller, and leaves the loop so that the Poller may block.
 func (l *loop) work() {
+	l.engine.working.Add(1)
+	defer l.engine.working.Add(-1)
 	l.tick()
 	start := l.nowNs
 	for {
@@ -214,16 +215,16 @@ func (l *loop) work() {
 		for !l.batch() {
 		}
 		l.reap()
-		if !idle && time.Duration(l.nowNs-start) <= turnTime {
-			continue
-		}
-		l.busySince.Store(0)
-		runtime.Gosched()
-		if idle || l.tasks.Load() > 0 {
+		over := time.Duration(l.nowNs-start) > turnTime
+		switch {
+		case idle, over && l.tasks.Load() > 0:
 			l.rearm()
+			l.busySince.Store(0)
 			return
+		case over:
+			l.engine.yield()
+			start = l.nowNs
 		}
-		start = l.nowNs
 	}
 }
 
