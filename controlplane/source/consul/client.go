@@ -39,6 +39,7 @@ type client struct {
 	api       *api.Client
 	transport *http.Transport
 	counters  *counters
+	crowd     crowd
 }
 
 // query says how to ask.
@@ -65,7 +66,7 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 	}
 	c := &client{cfg: cfg, token: tok, counters: count}
 	c.transport = &http.Transport{
-		DialContext:            counted(dial, &count.connections),
+		DialContext:            counted(dial, &count.connections, &c.crowd),
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    2 * dialTimeout,
 		ForceAttemptHTTP2:      true,

@@ -38,7 +38,7 @@ func (s *session) confirm(ctx context.Context, known []source.Service) ([]source
 	var mu sync.Mutex
 	var all []source.Service
 	each(ctx, s.slots, confirmers, sortedNames(listed), func(name string) {
-		answer, r, err := readService(ctx, s.c, name, query{consistent: true})
+		answer, r, err := s.askService(ctx, name, query{consistent: true})
 		if err == nil && r.filtered {
 			err = errHidden
 		}

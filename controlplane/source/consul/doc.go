@@ -20,7 +20,9 @@
 // checks whose answer serves for nothing else; and for instances without checks
 // a sweep, which asks the nodes what is registered on them, after the catalog
 // changed and every few seconds at most. Over HTTP/2 a connection carries many
-// queries, and the budget is as good as unlimited.
+// queries, and the budget is as good as unlimited. An agent that allows fewer
+// connections than configured, because others at this address hold some, makes
+// it smaller.
 //
 // # What it believes
 //
@@ -29,10 +31,13 @@
 //
 //   - A broken connection ends the session: every connection is dropped, and
 //     all is read anew over fresh ones. Until then the snapshot carries Err.
+//     One that is silent breaks when a query's deadline is over, so a parted
+//     network is noticed within a minute, and within 5 s that it is whole again.
 //   - An answer that is no good (a status, truncated or nonsensical JSON) leaves
 //     what it is about as it was, and is asked for again, ever more slowly.
 //   - An answer filtered by ACLs proves the presence of what is in it and the
-//     absence of nothing.
+//     absence of nothing. Agents stream some answers, and filter those without
+//     saying so: under ACLs, what such an answer lacks is asked for again.
 //   - A catalog that is empty where there was something is read once more, with
 //     the word of a quorum. A service that is in the catalog without an instance
 //     keeps those it had until that was asked for again, too.

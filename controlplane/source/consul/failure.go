@@ -32,6 +32,13 @@ func broken(err error) bool {
 		errors.Is(err, context.DeadlineExceeded)
 }
 
+// unreachable tells whether err means that there was no connection, or none that
+// anything came over.
+func unreachable(err error) bool {
+	var network *net.OpError
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Op == "dial"
+}
+
 // crowded tells whether err means that there are too many connections, or too
 // many queries.
 func crowded(err error) bool {

@@ -64,10 +64,6 @@ func (s *session) fetch(t *tracked, now time.Time) {
 			t.flying = false
 			s.flying--
 			s.serviceRead(t, answer[reading]{value: value, reply: r, err: err}, from)
-			if err != nil && t.stop == nil {
-				t.due = time.Now().Add(t.retry.next())
-				s.want(t)
-			}
 		})
 	})
 }

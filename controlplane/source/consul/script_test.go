@@ -54,7 +54,7 @@ func TestNothingChangesWithoutAChange(t *testing.T) {
 			t.Errorf("%d snapshots: %s", len(got), show(got[0]))
 		}
 		// Two queries every 40 s, and a few to begin with.
-		if seen, _ := f.history(); len(seen) > 2*15+6 {
+		if seen, _ := f.history(); len(seen) > 2*15+8 {
 			t.Errorf("%d requests in ten minutes", len(seen))
 		}
 	})

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
 	"dill/controlplane/source"
 )
 
@@ -19,19 +17,13 @@ type reading struct {
 
 // askService reads one service.
 func (s *session) askService(ctx context.Context, name string, q query) (reading, reply, error) {
-	return readService(ctx, s.c, name, q)
-}
-
-func readService(ctx context.Context, c *client, name string, q query) (reading, reply, error) {
-	entries, r, err := c.service(ctx, name, q)
+	entries, r, err := s.c.service(ctx, name, q)
 	if err != nil {
 		return reading{}, r, err
 	}
 	service, err := read(name, entries)
-	return reading{service, noEntries(entries)}, r, err
+	return reading{service, len(entries) == 0}, r, err
 }
-
-func noEntries(entries []*api.ServiceEntry) bool { return len(entries) == 0 }
 
 // enlist takes a service into the session: with a watch of its own while the
 // budget lasts, else into the tier beyond.
@@ -162,6 +154,10 @@ func (s *session) serviceRead(t *tracked, a answer[reading], from origin) {
 	if a.err != nil {
 		s.settle(t, a.err, now)
 		s.crowdedBy(a.err)
+		if t.stop == nil { // nobody else asks again
+			t.due = now.Add(t.retry.next())
+			s.want(t)
+		}
 		return
 	}
 	s.view.contact = now

@@ -168,7 +168,10 @@ func (s *session) post(ctx context.Context, f func()) bool {
 // whether it did. All others are suspect then, and none is used again. A new
 // connection that is refused next to others that work is not broken.
 func (s *session) breaks(err error) bool {
-	if err == nil || !broken(err) || s.works.Load() && crowded(err) {
+	switch {
+	case err == nil, !broken(err):
+		return false
+	case s.works.Load() && (crowded(err) || s.c.crowd.recent() && !unreachable(err)):
 		return false
 	}
 	select {
