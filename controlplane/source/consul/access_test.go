@@ -196,7 +196,7 @@ func TestHTTP2LiftsTheBudget(t *testing.T) {
 	}
 	c := o.Counters()
 	t.Logf("%d services: %+v", n, c)
-	if c.State != 0 || c.PeakConnections > 50 {
+	if c.State != 0 || c.Connections > 10 || c.PeakConnections > DefaultMaxConnections {
 		t.Errorf("%d services over HTTP/2 take %+v", n, c)
 	}
 }
