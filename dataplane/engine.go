@@ -90,6 +90,18 @@ func (e *Engine) Reconfigure(cfg Config) {
 	old := e.cfg.Load()
 	cfg.Loops, cfg.Splice, cfg.PipeSize = old.Loops, old.Splice, old.PipeSize
 	e.cfg.Store(&cfg)
+	for _, l := range e.loops {
+		l.post(func() error { l.rearmAll(); return nil })
+	}
+}
+
+// rearmAll brings timers forward that new settings make due earlier.
+func (l *loop) rearmAll() {
+	l.sessions.each(func(s *session) {
+		if s.phase == relaying {
+			l.armRelay(s)
+		}
+	})
 }
 
 // Listening tells of every listener in the newest table whether it is open:
