@@ -14,8 +14,8 @@
 // round to round, so that a machine that slowly gets faster or slower favours
 // nobody. dill's value divided by a peer's value of the same round is one ratio,
 // and a target is met or not by the median of the ratios. If the middle half of
-// them lies on both sides of the target, as many rounds are added once; if it
-// still does, the verdict is "undecided".
+// them lies on both sides of the target, as many rounds are added once, of those
+// whom it is about; if it still does, the verdict is "undecided".
 //
 // Client, proxy and sink are three processes. The client and the sink check what
 // they receive (package wire); the first wrong byte, lost connection or error ends

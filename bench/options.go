@@ -41,7 +41,7 @@ func parseOptions(args []string) (*options, error) {
 	f.StringVar(&o.peers, "peers", os.Getenv("PEERS"), "`names` of peers; all that are found ($PEERS)")
 	f.IntVar(&o.pairs, "pairs", 5, "most rounds of a scenario ($PAIRS)")
 	f.DurationVar(&o.duration, "duration", 2*time.Second, "measured in each turn ($DURATION)")
-	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before that")
+	f.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "load before that")
 	f.IntVar(&o.threads, "threads", 2, "threads or workers of each peer")
 	f.StringVar(&o.dill, "dill", "", "the dill `binary`; it is built")
 	f.StringVar(&o.user, "user", "nobody", "whom to run proxies as in the unprivileged scenarios")

@@ -74,7 +74,7 @@ func (s *session) introduce(w io.Writer) {
 // plan sets the clock to how long the scenarios should take.
 func (s *session) plan(scenarios []scenario.Scenario) {
 	for _, sc := range scenarios {
-		s.clock.expect(s.turnLength(sc), s.rounds(sc)*len(s.takePart(sc)))
+		s.clock.expect(s.turnLength(sc), s.turnsOf(sc))
 	}
 	fmt.Fprintf(os.Stderr, "\nThis will take about %v.\n", s.clock.left())
 }
@@ -91,6 +91,28 @@ func (s *session) rounds(sc scenario.Scenario) int {
 		return min(sc.Pairs, s.pairs)
 	}
 	return s.pairs
+}
+
+// fewRounds is how often peers are measured that no target of the scenario
+// names: for orientation.
+const fewRounds = 3
+
+// roundsOf is in how many rounds of sc p takes a turn.
+func (s *session) roundsOf(sc scenario.Scenario, p peer.Peer) int {
+	n := s.rounds(sc)
+	if p.Name() == subject || slices.Contains(target.Peers(sc.Name), p.Name()) {
+		return n
+	}
+	return min(n, fewRounds)
+}
+
+// turnsOf is how many turns are planned in sc.
+func (s *session) turnsOf(sc scenario.Scenario) int {
+	n := 0
+	for _, p := range s.takePart(sc) {
+		n += s.roundsOf(sc, p)
+	}
+	return n
 }
 
 // takePart returns who takes turns in sc.
@@ -157,7 +179,7 @@ type turns struct {
 // measure has the peers take turns, for as many rounds as it takes.
 func (t *turns) measure(ctx context.Context) error {
 	n := t.rounds(t.scenario)
-	planned := n * len(t.peers)
+	planned := t.turnsOf(t.scenario)
 	defer func() { t.clock.done(t.turnLength(t.scenario), planned) }()
 	if t.scenario.Prepare != nil {
 		note, err := t.scenario.Prepare(ctx, t.rig, t.peers)
@@ -167,39 +189,55 @@ func (t *turns) measure(ctx context.Context) error {
 		fmt.Printf("  %s\n", note)
 		t.row.Note = note
 	}
-	if err := t.take(ctx, 0, n); err != nil || !t.double || !target.InDoubt(&t.row, subject) {
+	if err := t.take(ctx, t.peers, 0, n); err != nil || !t.double {
 		return err
 	}
-	fmt.Println("  a target is in doubt: as many rounds again")
+	names := target.Doubtful(&t.row, subject)
+	if len(names) == 0 {
+		return nil
+	}
+	fmt.Printf("  a target is in doubt: as many rounds again of %s\n", strings.Join(names, ", "))
 	t.row.Doubled = true
-	return t.take(ctx, n, 2*n)
+	doubtful := slices.DeleteFunc(slices.Clone(t.peers), func(p peer.Peer) bool { return !slices.Contains(names, p.Name()) })
+	return t.take(ctx, doubtful, n, 2*n)
 }
 
 // take measures the rounds from first up to, not including, end.
-func (t *turns) take(ctx context.Context, first, end int) error {
+func (t *turns) take(ctx context.Context, peers []peer.Peer, first, end int) error {
 	for round := first; round < end; round++ {
-		order := slices.Clone(t.peers)
+		order := slices.Clone(peers)
 		if round%2 == 1 {
 			slices.Reverse(order)
 		}
 		for _, p := range order {
-			began := time.Now()
-			turn, err := t.scenario.Measure(ctx, t.rig, p)
-			if err != nil {
+			if round >= t.roundsOf(t.scenario, p) && first == 0 {
+				continue
+			}
+			if err := t.turn(ctx, p, round); err != nil {
 				return fmt.Errorf("%s, round %d: %w", p.Name(), round+1, err)
 			}
-			t.clock.took(t.turnLength(t.scenario), time.Since(began))
-			t.row.Samples = append(t.row.Samples, result.Sample{Peer: p.Name(), Round: round, Values: turn.Values})
-			for name, curve := range turn.Curves {
-				name = cmp.Or(name, p.Name())
-				if t.curves[name] == nil {
-					t.curves[name] = load.NewHistogram()
-				}
-				t.curves[name].Merge(curve)
-			}
-			result.PrintTurn(os.Stderr, round, p.Name(), t.scenario.Show, turn.Values, t.clock.left())
 		}
 	}
+	return nil
+}
+
+// turn is one turn of p.
+func (t *turns) turn(ctx context.Context, p peer.Peer, round int) error {
+	began := time.Now()
+	turn, err := t.scenario.Measure(ctx, t.rig, p)
+	if err != nil {
+		return err
+	}
+	t.clock.took(t.turnLength(t.scenario), time.Since(began))
+	t.row.Samples = append(t.row.Samples, result.Sample{Peer: p.Name(), Round: round, Values: turn.Values})
+	for name, curve := range turn.Curves {
+		name = cmp.Or(name, p.Name())
+		if t.curves[name] == nil {
+			t.curves[name] = load.NewHistogram()
+		}
+		t.curves[name].Merge(curve)
+	}
+	result.PrintTurn(os.Stderr, round, p.Name(), t.scenario.Show, turn.Values, t.clock.left())
 	return nil
 }
 

@@ -184,6 +184,7 @@ func (r *Registry) register(ctx context.Context, id, name string, port uint16, b
 	err := r.client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
 		ID: id, Name: name, Tags: tags(port),
 		Address: backend.Addr().String(), Port: int(backend.Port()),
+		Check: &api.AgentServiceCheck{Name: "alive", TTL: "1h", Status: api.HealthPassing},
 	}, api.ServiceRegisterOpts{}.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("register %s: %w", id, err)
@@ -195,10 +196,10 @@ func tags(port uint16) []string {
 	return []string{"dill", fmt.Sprintf("dill.listener=%s:%d", peer.Label, port)}
 }
 
-// txnMost is how many operations Consul takes in one transaction.
-const txnMost = 64
+// txnMost is after how many operations a transaction is sent; Consul takes 128.
+const txnMost = 100
 
-// Crowd registers n services that ask for the ports from first on, on a node
+// Crowd registers n services, each with a check that passes, that ask for the ports from first on, on a node
 // of their own, many at a time. It is for own agents only.
 func (r *Registry) Crowd(ctx context.Context, n int, first uint16, backend netip.AddrPort) error {
 	r.node = r.prefix + "node"
@@ -210,8 +211,14 @@ func (r *Registry) Crowd(ctx context.Context, n int, first uint16, backend netip
 				ID: r.id("crowd", i), Service: r.id("crowd", i), Tags: tags(first + uint16(i)),
 				Address: backend.Addr().String(), Port: int(backend.Port()),
 			},
+		}}, &api.TxnOp{Check: &api.CheckTxnOp{
+			Verb: api.CheckSet,
+			Check: api.HealthCheck{
+				Node: r.node, CheckID: "alive:" + r.id("crowd", i), Name: "alive", Status: api.HealthPassing,
+				ServiceID: r.id("crowd", i), ServiceName: r.id("crowd", i),
+			},
 		}})
-		if len(ops) == txnMost || i == n-1 {
+		if len(ops) >= txnMost || i == n-1 {
 			if err := r.commit(ctx, ops); err != nil {
 				return err
 			}
@@ -228,6 +235,36 @@ func (r *Registry) commit(ctx context.Context, ops api.TxnOps) error {
 	}
 	if err != nil {
 		return fmt.Errorf("register a crowd: %w", err)
+	}
+	return nil
+}
+
+// Join registers a second instance, with a check that passes, of a crowd's i-th service, which asks for
+// port. Leave takes it back.
+func (r *Registry) Join(ctx context.Context, i int, port uint16, backend netip.AddrPort) error {
+	_, err := r.client.Catalog().Register(&api.CatalogRegistration{
+		Node: r.node, Address: "127.0.0.1", SkipNodeUpdate: true,
+		Service: &api.AgentService{
+			ID: r.id("second", i), Service: r.id("crowd", i), Tags: tags(port),
+			Address: backend.Addr().String(), Port: int(backend.Port()),
+		},
+		Check: &api.AgentCheck{
+			Node: r.node, CheckID: "alive:" + r.id("second", i), Name: "alive", Status: api.HealthPassing,
+			ServiceID: r.id("second", i), ServiceName: r.id("crowd", i),
+		},
+	}, (&api.WriteOptions{}).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("register a second instance: %w", err)
+	}
+	return nil
+}
+
+// Leave takes back what Join did.
+func (r *Registry) Leave(ctx context.Context, i int) error {
+	_, err := r.client.Catalog().Deregister(&api.CatalogDeregistration{Node: r.node, ServiceID: r.id("second", i)},
+		(&api.WriteOptions{}).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("deregister a second instance: %w", err)
 	}
 	return nil
 }

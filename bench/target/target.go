@@ -62,6 +62,8 @@ var All = []Target{
 	atMost("register to served, 2,000 services, p99", "register2000", result.OpenP99, 200),
 	atMost("deregister to closed, 2,000 services, p50", "register2000", result.CloseP50, 30),
 	atMost("deregister to closed, 2,000 services, p99", "register2000", result.CloseP99, 200),
+	atMost("new instance to served, 2,000 services, p50", "instance2000", result.OpenP50, 300),
+	atMost("new instance to served, 2,000 services, p99", "instance2000", result.OpenP99, 1000),
 	atMost("cold start with 2,000 services", "register2000", result.ColdStart, 3),
 	atMost("connections to Consul with 2,000 services", "register2000", result.ConsulConns, 150),
 	atMost("requests to Consul for a change", "changes2000", result.Requests, 6),
@@ -135,10 +137,29 @@ func (t Target) Judge(row *result.Row, subject string) result.Target {
 	}
 }
 
-// InDoubt reports whether some target of the row's scenario is undecided, and
-// more rounds could help.
-func InDoubt(row *result.Row, subject string) bool {
-	return slices.ContainsFunc(All, func(t Target) bool {
-		return t.Scenario == row.Scenario && t.Judge(row, subject).Verdict == stat.Undecided
-	})
+// Doubtful returns whom more rounds of the row's scenario should measure, as
+// some target is undecided: subject, and the peers of that target. Without a
+// doubt there is nobody.
+func Doubtful(row *result.Row, subject string) []string {
+	var names []string
+	for _, t := range All {
+		if t.Scenario == row.Scenario && t.Judge(row, subject).Verdict == stat.Undecided {
+			names = append(names, subject)
+			names = append(names, t.Peers...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Peers returns whom subject is held against in a scenario.
+func Peers(scenario string) []string {
+	var names []string
+	for _, t := range All {
+		if t.Scenario == scenario {
+			names = append(names, t.Peers...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

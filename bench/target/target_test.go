@@ -1,6 +1,7 @@
 package target
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,14 +75,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func TestInDoubt(t *testing.T) {
+func TestDoubtful(t *testing.T) {
 	in := row(result.Rate, map[string][]float64{"dill": {90, 100, 110}, "haproxy": {100, 100, 100}, "nginx": {99, 99, 99}})
-	if !InDoubt(in, "dill") {
-		t.Error("0.9 to 1.1 is no doubt about 1")
+	if got := Doubtful(in, "dill"); !slices.Equal(got, []string{"dill", "haproxy", "nginx"}) {
+		t.Errorf("%v: 0.9 to 1.1 is a doubt about 1", got)
 	}
 	out := row(result.Rate, map[string][]float64{"dill": {200, 200, 200}, "haproxy": {100, 100, 100}, "nginx": {99, 99, 99}})
-	if InDoubt(out, "dill") {
-		t.Error("2 is a doubt about 1")
+	if got := Doubtful(out, "dill"); len(got) > 0 {
+		t.Errorf("%v: 2 is no doubt about 1", got)
+	}
+	if got := Peers("conn"); !slices.Equal(got, []string{"haproxy", "nginx"}) {
+		t.Errorf("%v are held against dill in conn", got)
 	}
 }
 
