@@ -43,6 +43,10 @@ cache=${XDG_CACHE_HOME:-${HOME:-$root/bin}/.cache}/dill
 kept=$cache/$name-$version
 
 if [ ! -x "$kept" ]; then
+	if [ $cgo = 1 ] && [ -z "$(sh "$root/scripts/race.sh" 2>/dev/null)" ]; then
+		echo "$title cannot be built without a C compiler: the tests that talk to it are SKIPPED." >&2
+		exit
+	fi
 	echo "$title $version is not on this machine: building it once, into $cache. This takes about $minutes minutes on two cores, and a few hundred MB of downloads the first time." >&2
 	mkdir -p "$cache"
 	new=$kept.$$
