@@ -227,6 +227,12 @@ func (b *binder) closeAll(addrs []netip.AddrPort, drain time.Duration) {
 	if len(addrs) == 0 {
 		return
 	}
+	// Said before it is done: an address that is published again meanwhile must
+	// not pass for open because it was.
+	for _, addr := range addrs {
+		delete(b.open, addr)
+	}
+	b.publishState()
 	var wg sync.WaitGroup
 	for _, l := range b.engine.loops {
 		wg.Add(1)
@@ -239,9 +245,6 @@ func (b *binder) closeAll(addrs []netip.AddrPort, drain time.Duration) {
 		})
 	}
 	wg.Wait()
-	for _, addr := range addrs {
-		delete(b.open, addr)
-	}
 }
 
 func (b *binder) publishState() {
