@@ -23,6 +23,7 @@ import (
 var (
 	aloneFront   = netip.MustParseAddrPort("127.0.0.1:2000")
 	aloneBackend = netip.MustParseAddrPort("127.0.0.1:2001")
+	aloneSecond  = netip.MustParseAddrPort("127.0.0.1:2002")
 	aloneSource  = netip.MustParseAddrPort("127.0.0.1:40000")
 )
 
@@ -53,25 +54,32 @@ var scenes = map[string]func(*loner) error{
 		l.serve(serving(aloneFront, aloneSource))
 		return l.rejected(aloneFront)
 	},
-	// The one source port is taken by the first session, so the second cannot
-	// be made; the third can, once the first is over.
+	// The one source port is taken towards both backends, so that a third
+	// session cannot be made, whichever it is; the fourth can, once the others
+	// are over.
 	"no source port": func(l *loner) error {
-		l.serve(serving(aloneFront, aloneBackend))
-		first, err := l.echo(aloneFront)
-		if err != nil {
-			return fmt.Errorf("first session: %w", err)
+		l.serve(serving(aloneFront, aloneBackend, aloneSecond))
+		var held []*Peer
+		for range 2 {
+			p, err := l.echo(aloneFront)
+			if err != nil {
+				return fmt.Errorf("first sessions: %w", err)
+			}
+			held = append(held, p)
 		}
 		if err := l.rejected(aloneFront); err != nil {
-			return fmt.Errorf("second session: %w", err)
+			return fmt.Errorf("third session: %w", err)
 		}
-		if err := first.Reset(); err != nil {
-			return err
+		for _, p := range held {
+			if err := p.Reset(); err != nil {
+				return err
+			}
 		}
 		if !Poll(Patience, func() bool { return dataplane.Stats().Sessions == 0 }) {
-			return errors.New("the first session does not end")
+			return errors.New("the first sessions do not end")
 		}
 		if _, err := l.echo(aloneFront); err != nil {
-			return fmt.Errorf("third session: %w", err)
+			return fmt.Errorf("fourth session: %w", err)
 		}
 		return nil
 	},
@@ -124,8 +132,10 @@ func playAlone(parent *Parent) {
 	if err != nil {
 		Die("narrow the port range", err)
 	}
-	if err := echoOn(aloneBackend, false); err != nil {
-		Die("start backend", err)
+	for _, addr := range []netip.AddrPort{aloneBackend, aloneSecond} {
+		if err := echoOn(addr, false); err != nil {
+			Die("start backend", err)
+		}
 	}
 	e, err := dataplane.New(dataplane.Config{Loops: 1, EjectAfter: 1}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {

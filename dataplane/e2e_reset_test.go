@@ -175,6 +175,27 @@ func TestCloseWithUnreadInputIsReset(t *testing.T) {
 	})
 }
 
+// TestRSTWaitsForReaderThatWritesFirst: a server answers early and resets, and
+// the client reads only when it has sent all. What it still sends is taken and
+// thrown away, or neither the answer nor the reset would ever be delivered.
+func TestRSTWaitsForReaderThatWritesFirst(t *testing.T) {
+	const request, answer = 24 << 20, 300_000
+	small := Socket{RcvBuf: 8 << 10}
+	eachMode(t, setup{sockets: small}, func(t *testing.T, r *rig) {
+		for _, side := range []string{"client", "server"} {
+			t.Run(side+" writes first", func(t *testing.T) {
+				writer, actor := r.openFrom(t, small)
+				if side == "server" {
+					writer, actor = actor, writer
+				}
+				Play(t,
+					Role{Name: "writer", Peer: writer, Ops: []Op{Write(request), ReadToReset(answer)}},
+					Role{Name: "actor", Peer: actor, Ops: []Op{Read(1000), Write(answer), Acked(), Reset()}})
+			})
+		}
+	})
+}
+
 // TestRSTCounters: who reset is counted by side.
 func TestRSTCounters(t *testing.T) {
 	r := start(t, setup{})
