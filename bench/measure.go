@@ -65,6 +65,7 @@ func measure(ctx context.Context, args []string) (err error) {
 // prepare makes the session that o asks for: the programs to run, but nothing
 // that runs yet except Consul.
 func (o *options) prepare(ctx context.Context, dir string) (*session, error) {
+	load := result.LoadAverage() // before anything is built
 	rig := &scenario.Rig{Dir: dir, Warmup: o.warmup, Duration: o.duration, Threads: o.threads, Quick: o.quick}
 	var err error
 	if rig.User, err = o.unprivileged(); err != nil {
@@ -96,7 +97,7 @@ func (o *options) prepare(ctx context.Context, dir string) (*session, error) {
 		Schema: result.Schema, Began: s.began.UTC().Truncate(time.Second), Quick: o.quick,
 		Dill: rig.Dill.Ver, Source: "file", Missing: missing,
 		Settings: result.Settings{Pairs: o.pairs, Duration: o.duration.String(), Warmup: o.warmup.String()},
-		Machine:  result.ThisMachine(),
+		Machine:  result.ThisMachine(), Load: load,
 	}
 	return s, s.openConsul(ctx, o.source)
 }

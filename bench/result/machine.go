@@ -37,6 +37,17 @@ func (m Machine) String() string {
 		m.CPU, m.Cores, float64(m.Memory)/1e9, m.Kernel, m.Go, m.Files, who)
 }
 
+// LoadAverage is how many threads have wanted to run during the last minute.
+func LoadAverage() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
+}
+
 // field returns the first value of a "name: value" file.
 func field(file, name string) string {
 	text, _ := os.ReadFile(file)

@@ -83,9 +83,10 @@ func (plainLogTicks) Ticks(least, most float64) []plot.Tick {
 	return ticks
 }
 
-// registrations draws how many of the registered ports served after how long.
+// registrations draws how many of the registered ports served, and of the
+// deregistered ones were closed, after how long.
 func (f *File) registrations() (*plot.Plot, error) {
-	p := newPlot("From the registration in Consul to a port that serves", "% of ports")
+	p := newPlot("From a change in Consul to the port", "% of ports")
 	p.X.Label.Text = "milliseconds after Consul's answer"
 	p.Add(grid())
 	some := false

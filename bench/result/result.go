@@ -30,6 +30,7 @@ type File struct {
 	Quick    bool      `json:"quick,omitempty"`  // only looked whether everything works
 	Source   string    `json:"source"`           // "consul": traffic took the path from registration to relay; or "file"
 	Consul   string    `json:"consul,omitempty"` // version
+	Load     float64   `json:"load"`             // average over the minute before it began: what else kept the machine busy
 	Settings Settings  `json:"settings"`
 	Machine  Machine   `json:"machine"`
 	Peers    []Peer    `json:"peers"`

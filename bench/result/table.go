@@ -72,16 +72,31 @@ func PrintRow(w io.Writer, r *Row, subject string) {
 	t.Flush()
 }
 
-// PrintTargets writes every target with what was measured and the verdict.
+// PrintTargets writes every target with what was measured and the verdict, and
+// what speaks against believing it.
 func PrintTargets(w io.Writer, f *File) {
 	fmt.Fprintln(w, "\nTargets")
+	unknown := 0
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, target := range f.Targets {
 		if target.Verdict == stat.Unknown {
+			unknown++
 			continue
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t(%s to %s, %d rounds)\t%s\n", target.What, target.Wanted,
 			target.Shown(target.Got.Median), target.Shown(target.Got.Q1), target.Shown(target.Got.Q3), target.Got.N, target.Verdict)
 	}
 	t.Flush()
+	if unknown > 0 {
+		fmt.Fprintf(w, "  %d more were not measured.\n", unknown)
+	}
+	if f.Quick {
+		fmt.Fprintln(w, "  This was a quick look: that everything works is all it says.")
+	}
+	if busy := float64(f.Machine.Cores) / 2; f.Load > busy {
+		fmt.Fprintf(w, "  The machine was busy with something else when this began (load %.1f): repeat it on a quiet one.\n", f.Load)
+	}
+	for _, m := range f.Missing {
+		fmt.Fprintln(w, "  NOT compared:", m)
+	}
 }
