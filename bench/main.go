@@ -128,5 +128,8 @@ func readme(args []string) error {
 	if f.Quick {
 		return fmt.Errorf("%s is of a quick run, whose figures mean little", *from)
 	}
+	if f.Busy() {
+		fmt.Fprintf(os.Stderr, "bench: %s is of a machine that was busy with something else (load %.1f)\n", *from, f.Load)
+	}
 	return f.Readme(*into, filepath.Dir(*from))
 }

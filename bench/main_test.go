@@ -44,14 +44,14 @@ func TestOptions(t *testing.T) {
 	t.Setenv("PAIRS", "9")
 	t.Setenv("DURATION", "3s")
 	t.Setenv("SCENARIOS", "rr1")
-	o, err := parseOptions([]string{"-duration", "5s", "-peers", "dill"})
+	o, err := parseOptions([]string{"-duration", "5s", "-peers", "dill", "-set", "DILL_A=1", "-set", "DILL_B=2"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.pairs != 9 || o.duration != 5*time.Second || o.scenarios != "rr1" || o.peers != "dill" {
+	if o.pairs != 9 || o.duration != 5*time.Second || o.scenarios != "rr1" || o.peers != "dill" || !slices.Equal(o.settings, []string{"DILL_A=1", "DILL_B=2"}) {
 		t.Errorf("%+v: want the environment, and flags over it", o)
 	}
-	for _, args := range [][]string{{"-pairs", "0"}, {"-duration", "-1s"}, {"-source", "etcd"}, {"what"}, {"-no"}} {
+	for _, args := range [][]string{{"-pairs", "0"}, {"-duration", "-1s"}, {"-source", "etcd"}, {"what"}, {"-no"}, {"-set", "PATH=/"}} {
 		if o, err := parseOptions(args); err == nil {
 			t.Errorf("%v: accepted as %+v", args, o)
 		}

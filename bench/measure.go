@@ -74,7 +74,7 @@ func (o *options) prepare(ctx context.Context, dir string) (*session, error) {
 	if rig.Self, err = copySelf(dir); err != nil {
 		return nil, err
 	}
-	rig.Dill = &peer.Dill{Path: o.dill, Ver: o.dill}
+	rig.Dill = &peer.Dill{Path: o.dill, Ver: o.dill, Env: o.settings}
 	if o.dill == "" {
 		if rig.Dill.Path, rig.Dill.Ver, err = buildDill(ctx, dir); err != nil {
 			return nil, err

@@ -27,6 +27,7 @@ type options struct {
 	warmup    time.Duration
 	threads   int
 	dill      string
+	settings  []string
 	user      string
 	source    string
 	out       string
@@ -44,6 +45,13 @@ func parseOptions(args []string) (*options, error) {
 	f.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "load before that")
 	f.IntVar(&o.threads, "threads", 2, "threads or workers of each peer")
 	f.StringVar(&o.dill, "dill", "", "the dill `binary`; it is built")
+	f.Func("set", "`DILL_KEY=value` for dill, on top of what the scenarios set; may be repeated", func(v string) error {
+		if key, _, ok := strings.Cut(v, "="); !ok || !strings.HasPrefix(key, "DILL_") {
+			return errors.New("want DILL_KEY=value")
+		}
+		o.settings = append(o.settings, v)
+		return nil
+	})
 	f.StringVar(&o.user, "user", "nobody", "whom to run proxies as in the unprivileged scenarios")
 	f.StringVar(&o.source, "source", "auto", "what tells dill its services: consul, file, or auto: consul where there is one")
 	f.StringVar(&o.out, "out", filepath.Join("bench", "results"), "`directory` for the results; empty writes none")

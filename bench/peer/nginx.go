@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"dill/bench/proc"
@@ -32,6 +33,9 @@ func FindNginx() (*Nginx, error) {
 	text := string(out)
 	line, _, _ := strings.Cut(text, "\n")
 	n := &Nginx{path: path, version: strings.Replace(strings.TrimPrefix(line, "nginx version: "), "/", " ", 1)}
+	if !n.passesHalfClose() {
+		return nil, fmt.Errorf("%s is too old to pass one end of a connection on; 1.21.4 is the first that can", n.version)
+	}
 	if strings.Contains(text, "--with-stream ") || strings.HasSuffix(strings.TrimSpace(text), "--with-stream") {
 		return n, nil
 	}
@@ -47,6 +51,15 @@ func FindNginx() (*Nginx, error) {
 		}
 	}
 	return nil, errors.New("nginx has no stream module; on Debian: apt-get install libnginx-mod-stream")
+}
+
+// passesHalfClose tells whether this nginx knows proxy_half_close.
+func (n *Nginx) passesHalfClose() bool {
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(n.version, "nginx %d.%d.%d", &major, &minor, &patch); err != nil {
+		return true // of another make: let it try
+	}
+	return slices.Compare([]int{major, minor, patch}, []int{1, 21, 4}) >= 0
 }
 
 func (*Nginx) Name() string      { return "nginx" }

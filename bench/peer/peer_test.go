@@ -47,6 +47,17 @@ func TestConfigsSayWhatIsFair(t *testing.T) {
 	}
 }
 
+func TestNginxMustPassHalfClose(t *testing.T) {
+	for version, want := range map[string]bool{
+		"nginx 1.22.1": true, "nginx 1.21.4": true, "nginx 1.21.3": false, "nginx 1.18.0": false,
+		"nginx 2.0.0": true, "nginx 1.9.15": false, "openresty 1.19.9.1": true,
+	} {
+		if got := (&Nginx{version: version}).passesHalfClose(); got != want {
+			t.Errorf("%s: %v, want %v", version, got, want)
+		}
+	}
+}
+
 func TestVariants(t *testing.T) {
 	d := &Dill{Path: "p", Env: []string{"A=1"}}
 	one, two := d.With("one", "B=1"), d.With("two", "B=2")

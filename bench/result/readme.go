@@ -11,8 +11,8 @@ import (
 
 // The README has the results between these two lines.
 const (
-	ReadmeBegin = "<!-- bench:begin, written by make bench-readme -->"
-	ReadmeEnd   = "<!-- bench:end -->"
+	ReadmeBegin = "<!-- bench -->"
+	ReadmeEnd   = "<!-- /bench -->"
 )
 
 // Readme puts f's results, and the plots that lie in dir, between the markers

@@ -110,6 +110,10 @@ type Target struct {
 	Verdict stat.Verdict `json:"verdict"` // met, not met, undecided, not measured
 }
 
+// Busy tells whether the machine had so much else to do when the run began that
+// its figures are not worth much.
+func (f *File) Busy() bool { return f.Load > float64(f.Machine.Cores)/2 }
+
 // Shown writes a number of Got.
 func (t Target) Shown(v float64) string {
 	if t.Ratio {

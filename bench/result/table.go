@@ -93,7 +93,7 @@ func PrintTargets(w io.Writer, f *File) {
 	if f.Quick {
 		fmt.Fprintln(w, "  This was a quick look: that everything works is all it says.")
 	}
-	if busy := float64(f.Machine.Cores) / 2; f.Load > busy {
+	if f.Busy() {
 		fmt.Fprintf(w, "  The machine was busy with something else when this began (load %.1f): repeat it on a quiet one.\n", f.Load)
 	}
 	for _, m := range f.Missing {
