@@ -131,8 +131,8 @@ func TestConnectIsBounded(t *testing.T) {
 
 // TestClientResetsDuringConnect: it frees everything at once.
 func TestClientResetsDuringConnect(t *testing.T) {
-	const clients = 20
-	r := start(t, setup{backends: -1, dead: several(t, 1, SilentAddr)})
+	const clients, loops = 20, 2
+	r := start(t, setup{cfg: dataplane.Config{Loops: loops}, backends: -1, dead: several(t, 1, SilentAddr)})
 	gone := since("client_gone")
 	before := OpenFiles()
 	for _, op := range [][]Op{{Reset()}, {Write(100), Reset()}, {HalfClose(), Reset()}} {
@@ -141,11 +141,14 @@ func TestClientResetsDuringConnect(t *testing.T) {
 			for range clients {
 				peers = append(peers, Dial(t, r.front))
 			}
-			Eventually(t, "all are connecting", func() bool { return OpenFiles() == before+3*clients })
+			Eventually(t, "all are connecting", func() bool { return dataplane.Stats().Sessions == clients })
 			for _, p := range peers {
 				p.Must(t, op...)
 			}
-			Within(t, 2*time.Second, "all descriptors are closed", func() bool { return OpenFiles() == before })
+			Within(t, 2*time.Second, "all sessions are gone", func() bool { return dataplane.Stats().Sessions == 0 })
+			// Package net may close pipes of its own meanwhile, so fewer are fine;
+			// each loop may have taken a descriptor in reserve.
+			Eventually(t, "all descriptors are closed", func() bool { return OpenFiles() <= before+loops })
 		})
 	}
 	if gone() != 3*clients {

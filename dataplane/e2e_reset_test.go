@@ -196,6 +196,27 @@ func TestRSTWaitsForReaderThatWritesFirst(t *testing.T) {
 	})
 }
 
+// TestRSTRightAfterConnect: a backend that answers and resets before dill has
+// noticed that it is connected has not refused: its answer is delivered.
+func TestRSTRightAfterConnect(t *testing.T) {
+	const n = 1000
+	answer := func(p *Peer) { _ = p.Run(Write(n), Acked(), Reset()) }
+	r := start(t, setup{serve: func(int) func(*Peer) { return answer }})
+	failed := since("connect_failed")
+	for range 200 {
+		client, err := Connect(r.front, Socket{})
+		if IsReset(err) {
+			continue // package net has met the reset itself and given up
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		client.Must(t, ReadToReset(n), Close())
+	}
+	if failed() != 0 {
+		t.Errorf("%d connects count as failed", failed())
+	}
+}
+
 // TestRSTCounters: who reset is counted by side.
 func TestRSTCounters(t *testing.T) {
 	r := start(t, setup{})
