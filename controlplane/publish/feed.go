@@ -42,7 +42,10 @@ func (f *feed) believed() bool { return f.in.Synced && f.in.Err == nil }
 // take makes s the newest snapshot. hadErr and hadSuspect tell of snapshots
 // that s overtook in the mailbox.
 func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, settle time.Duration) {
-	suspect := s.Suspect || hadSuspect
+	// Absence is doubtful only where something was present: a source that was
+	// never believed, nor restored, has lost nothing.
+	known := !f.current.IsZero()
+	suspect := known && (s.Suspect || hadSuspect)
 	// A document that was broken and is whole again was edited deliberately.
 	// Behind a source that can confirm is a server, which may have been
 	// replaced by an empty one meanwhile.
@@ -60,7 +63,9 @@ func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, s
 	// answer: between the two nothing is removed anyway.
 	if f.troubled {
 		f.troubled = false
-		f.settleUntil = now.Add(settle)
+		if known {
+			f.settleUntil = now.Add(settle)
+		}
 	}
 	f.current = now
 }

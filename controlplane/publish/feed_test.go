@@ -105,6 +105,19 @@ func TestRemovalAfterAnOutageWaits(t *testing.T) {
 	})
 }
 
+// A source that was down when dill started has lost nothing: what leaves after
+// its first answer leaves at once.
+func TestNothingKnownNothingDoubted(t *testing.T) {
+	within(t, func(w *world) {
+		w.send(source.Snapshot{Source: "consul", Err: errors.New("connection refused")})
+		w.wait(time.Minute)
+		w.tell("consul", svc("api", 5001, "n1"), svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.tell("consul", svc("api", 5001, "n1"))
+		w.serves("the other was deregistered", "5001=n1")
+	})
+}
+
 // A file that was broken for a moment and is whole again was edited: what is
 // not in it any more shall close.
 func TestMendedFileIsTakenAsItIs(t *testing.T) {
