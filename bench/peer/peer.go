@@ -124,11 +124,11 @@ func hand(u *user.User, paths ...string) error {
 	return nil
 }
 
-// Ports below and above which FreePorts looks: above what services use, below
-// what the kernel gives to clients.
+// Ports between which FreePorts looks: above what services use, below what
+// package consultest takes for its agents.
 const (
 	lowestPort  = 10_000
-	highestPort = 32_000
+	highestPort = 21_000
 )
 
 // FreePorts returns the first of n consecutive ports of 127.0.0.1 that nobody
@@ -140,7 +140,7 @@ func FreePorts(n int) (uint16, error) {
 			return uint16(first), nil
 		}
 	}
-	return 0, errors.New("no free ports between 10000 and 32000")
+	return 0, errors.New("no free ports between 10000 and 21000")
 }
 
 func allFree(first, n int) bool {
