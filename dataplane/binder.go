@@ -124,9 +124,9 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 		drain = -1 // no limit
 	}
 	b.closeAll(gone, drain)
-	if b.leavers(t) {
+	if old := b.table; b.leavers(t) {
 		for _, l := range b.engine.loops {
-			l.post(func() error { l.drainLeavers(t); return nil })
+			l.post(func() error { l.drainLeavers(old, t); return nil })
 		}
 	}
 	now := time.Now()
@@ -227,6 +227,7 @@ func (b *binder) closeAll(addrs []netip.AddrPort, drain time.Duration) {
 	if len(addrs) == 0 {
 		return
 	}
+	t := b.table
 	// Said before it is done: an address that is published again meanwhile must
 	// not pass for open because it was.
 	for _, addr := range addrs {
@@ -238,9 +239,7 @@ func (b *binder) closeAll(addrs []netip.AddrPort, drain time.Duration) {
 		wg.Add(1)
 		l.post(func() error {
 			defer wg.Done()
-			for _, addr := range addrs {
-				l.unlisten(addr, drain)
-			}
+			l.unlisten(addrs, t, drain)
 			return nil
 		})
 	}

@@ -8,6 +8,9 @@ import (
 	"dill/dataplane/route"
 )
 
+// sessionEvents is what both sockets of a session are watched for.
+const sessionEvents = sys.In | sys.Pri | sys.Out | sys.RdHup | sys.Edge
+
 // dialPause is how long a dial waits for a descriptor: less than a listener
 // does, so that what comes free goes to clients that were accepted first.
 const dialPause = 10 // ms
@@ -36,7 +39,7 @@ func (l *loop) dial(s *session, from netip.AddrPort) {
 	s.dialing = d
 	// Watched from now on: a client that resets must not hold a backend.
 	c := &s.side[client]
-	if e := sys.EpollAdd(l.set, c.fd, sys.In|sys.Out|sys.RdHup|sys.Edge, s.key(client)); e != 0 {
+	if e := sys.EpollAdd(l.set, c.fd, sessionEvents, s.key(client)); e != 0 {
 		l.scarce(s, e)
 		return
 	}
@@ -78,7 +81,7 @@ func (l *loop) dialNext(s *session) {
 		}
 		if e == sys.EINPROGRESS {
 			s.side[upstream] = side{fd: fd}
-			e = sys.EpollAdd(l.set, fd, sys.In|sys.Out|sys.RdHup|sys.Edge, s.key(upstream))
+			e = sys.EpollAdd(l.set, fd, sessionEvents, s.key(upstream))
 			if e == 0 {
 				d.failAt = l.now + ms(l.connectTimeout(b))
 				l.wheel.arm(&s.timer, min(d.failAt, d.giveUpAt))
@@ -144,9 +147,6 @@ func (l *loop) connectEvent(s *session, i int, bits uint32) {
 		// after the connect. ERR and HUP are hints; ask without consuming.
 		if bits&(sys.Hup|sys.Err) != 0 && sys.Dead(s.side[client].fd) {
 			l.stats.ClientGone.Add(1)
-			if s.backend != nil { // or it waits for a descriptor
-				s.route.ConnectAborted(s.backend, l.nowNs)
-			}
 			l.abort(s)
 		}
 		return
@@ -230,13 +230,25 @@ func (l *loop) freeDialing(s *session) {
 // dialTimer fires when an attempt or the whole dial is over its time, or when
 // a dial that waited for descriptors may try again.
 func (l *loop) dialTimer(s *session) {
-	if s.backend == nil {
+	over := min(s.dialing.failAt, s.dialing.giveUpAt)
+	switch {
+	case s.drainAt != 0 && l.now >= s.drainAt && !l.stillRouted(s):
+		l.stats.Drained.Add(1)
+		l.abort(s)
+	case s.backend == nil:
 		l.dialNext(s)
-		return
+	case l.now < over: // it was the end of a drain that is called off or put off
+		if l.now >= s.drainAt {
+			s.drainAt = 0
+		} else {
+			over = min(over, s.drainAt)
+		}
+		l.wheel.arm(&s.timer, over)
+	default:
+		l.stats.ConnectTimeout.Add(1)
+		l.attemptFailed(s)
+		l.dialNext(s)
 	}
-	l.stats.ConnectTimeout.Add(1)
-	l.attemptFailed(s)
-	l.dialNext(s)
 }
 
 func ms(d time.Duration) int64 { return int64(d / time.Millisecond) }

@@ -61,6 +61,6 @@
 //
 // In steady state: no allocation, no lock, no channel, no log line, no name
 // lookup, no call that may block. What is worth a log line goes to the reporter
-// without waiting for it; counters tell the rest. The tests in allocs_test.go
+// without waiting for it; counters tell the rest. The tests in e2e_mallocs_test.go
 // and the watchdog (batches longer than 100 ms) hold this.
 package dataplane

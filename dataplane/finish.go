@@ -105,9 +105,10 @@ func (d *side) confirmReset() {
 	}
 }
 
-// halfClosed reports whether one stream is over and the other is not.
+// halfClosed reports whether a stream is over, or will be once a slow reader
+// has taken what was sent before.
 func (s *session) halfClosed() bool {
-	return s.side[client].has(eof) != s.side[upstream].has(eof)
+	return (s.side[client].f|s.side[upstream].f)&(eof|hinted) != 0
 }
 
 // relayTimer does what is due of all the things a session waits for.
@@ -173,7 +174,7 @@ func (l *loop) idleTimeout(s *session) int64 {
 // stillRouted reports whether a draining session's route has come back.
 func (l *loop) stillRouted(s *session) bool {
 	r := l.engine.table.Load().Lookup(s.ln.addr)
-	return r != nil && (r.DrainTimeout <= 0 || r.Backend(s.backend.Addr) != nil)
+	return r != nil && (r.DrainTimeout <= 0 || s.backend == nil || r.Backend(s.backend.Addr) != nil)
 }
 
 // finish closes both sides; what is queued is still delivered.
@@ -185,6 +186,9 @@ func (l *loop) finish(s *session) {
 
 // abort resets both sides: a session that dill ends must not look complete.
 func (l *loop) abort(s *session) {
+	if s.backend != nil && s.phase != relaying {
+		s.route.ConnectAborted(s.backend, l.nowNs) // it says nothing about the backend
+	}
 	for i := range s.side {
 		if fd := s.side[i].fd; fd >= 0 {
 			sys.Reset(fd)

@@ -55,18 +55,43 @@ func (l *loop) listen(addr netip.AddrPort, fd int32) {
 	l.listeners[index] = ln
 	l.byAddr[addr] = ln
 	if e := sys.EpollAdd(l.set, fd, sys.In, ln.key()); e != 0 {
-		panic("dill: BUG: epoll_ctl on a listener: " + e.Error())
+		l.rest(ln, e) // out of memory or watches; resume tries again
 	}
 }
 
-// unlisten serves what is queued on addr's socket, closes it, and gives its
-// sessions time to finish: its route's drain time, else the one given;
-// negative means as long as they like, whatever the route says.
-func (l *loop) unlisten(addr netip.AddrPort, drain time.Duration) {
-	ln := l.byAddr[addr]
-	if ln == nil {
+// unlisten serves what is queued on the sockets of addrs, closes them, and
+// gives their sessions time to finish: the drain time of their route in t, the
+// table that still had them, else the one given; negative means as long as
+// they like, whatever the route says.
+func (l *loop) unlisten(addrs []netip.AddrPort, t *route.Table, drain time.Duration) {
+	times := make(map[netip.AddrPort]time.Duration, len(addrs))
+	for _, addr := range addrs {
+		ln := l.byAddr[addr]
+		if ln == nil {
+			continue
+		}
+		times[addr] = drain
+		if r := t.Lookup(addr); r != nil {
+			ln.route = r
+			if r.DrainTimeout > 0 {
+				times[addr] = r.DrainTimeout
+			}
+		}
+		l.close(ln)
+	}
+	if drain < 0 {
 		return
 	}
+	l.sessions.each(func(s *session) {
+		// Those of an earlier opening too: their time counts anew.
+		if d, ok := times[s.ln.addr]; ok && d >= 0 {
+			l.drain(s, d)
+		}
+	})
+}
+
+// close serves what is queued on ln's socket and closes it.
+func (l *loop) close(ln *listener) {
 	l.wheel.disarm(&ln.pause)
 	sys.EpollDel(l.set, ln.fd)
 	// The kernel resets what is still queued on close. Whoever connects this
@@ -84,18 +109,7 @@ func (l *loop) unlisten(addr netip.AddrPort, drain time.Duration) {
 	ln.fd = -1
 	l.listeners[ln.index] = nil
 	l.vacant = append(l.vacant, ln.index)
-	delete(l.byAddr, addr)
-	if drain < 0 {
-		return
-	}
-	if ln.route != nil && ln.route.DrainTimeout > 0 {
-		drain = ln.route.DrainTimeout
-	}
-	l.sessions.each(func(s *session) {
-		if s.ln.addr == addr { // those of an earlier opening too: the time counts anew
-			l.drain(s, drain)
-		}
-	})
+	delete(l.byAddr, ln.addr)
 }
 
 // drain gives s that long before it is reset, unless its route comes back.
@@ -105,11 +119,11 @@ func (l *loop) drain(s *session, d time.Duration) {
 	l.wheel.armBefore(&s.timer, s.drainAt)
 }
 
-// drainLeavers starts the drain of sessions whose backend has left a listener
-// that limits how long they may stay.
-func (l *loop) drainLeavers(t *route.Table) {
+// drainLeavers starts the drain of sessions whose backend was in old and is
+// not in t, behind a listener that limits how long they may stay.
+func (l *loop) drainLeavers(old, t *route.Table) {
 	l.sessions.each(func(s *session) {
-		if s.drainAt != 0 || s.backend == nil {
+		if s.backend == nil || old.Backend(s.ln.addr, s.backend.Addr) == nil {
 			return
 		}
 		r := t.Lookup(s.ln.addr)
@@ -186,7 +200,12 @@ func transient(e sys.Errno) bool {
 
 // resume ends a pause.
 func (l *loop) resume(ln *listener) {
-	sys.EpollMod(l.set, ln.fd, sys.In, ln.key())
+	if sys.EpollMod(l.set, ln.fd, sys.In, ln.key()) == 0 {
+		return
+	}
+	if e := sys.EpollAdd(l.set, ln.fd, sys.In, ln.key()); e != 0 { // never got in
+		l.rest(ln, e)
+	}
 }
 
 // admit makes a session of an accepted connection, whose peer is in l.sa, and

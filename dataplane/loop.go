@@ -283,6 +283,7 @@ func (l *loop) event(ev *sys.Event) {
 		l.armedAt = 0
 	case k.ID <= keyListener:
 		if ln := l.listenerAt(k); ln != nil {
+			l.current = nil
 			l.accept(ln)
 		}
 	default:
@@ -304,6 +305,9 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	if bits&(sys.In|sys.RdHup|sys.Hup|sys.Err) != 0 {
 		d.set(readable)
 	}
+	if bits&sys.Pri != 0 {
+		d.set(readable | urgent)
+	}
 	if bits&(sys.RdHup|sys.Hup|sys.Err) != 0 {
 		d.set(hinted)
 	}
@@ -319,8 +323,15 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	case handshaking:
 		l.handshakeEvent(s, i, bits)
 	case relaying:
+		if bits&sys.Err != 0 {
+			// Known now, although what came before may wait for a slow reader.
+			d.set(failed)
+		}
 		if d.f&(gone|eof|failed) == gone|eof {
 			d.confirmReset()
+		}
+		if d.has(hinted) {
+			l.armRelay(s) // the half-close timeout runs from now on
 		}
 		l.relay(s)
 	}
@@ -330,6 +341,7 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 func (l *loop) fire(key int32) {
 	if key <= keyListener {
 		if ln := l.listeners[keyListener-key]; ln != nil {
+			l.current = nil
 			l.resume(ln)
 		}
 		return

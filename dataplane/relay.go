@@ -79,7 +79,7 @@ func (l *loop) copy(src, dst *side, f *flow, first bool) int {
 		if first {
 			f.full = 0
 		}
-		if !src.has(hinted) {
+		if !src.has(hinted | urgent) {
 			// Drained: the next byte brings an edge. With a FIN or an error
 			// announced there is no further edge, and we read on.
 			src.clear(readable)
@@ -106,7 +106,9 @@ func (l *loop) splice(s *session, src, dst *side, f *flow, first bool) int {
 	n, e := sys.Splice(src.fd, p.w, p.size)
 	if n <= 0 || e != 0 {
 		l.pipes.put(p)
-		if e == sys.EINVAL || e == sys.ENOMEM || e == sys.EPERM {
+		// 0 need not be the end: splice does not get past the mark of an urgent
+		// byte. A read tells.
+		if e == 0 || e == sys.EINVAL || e == sys.ENOMEM || e == sys.EPERM {
 			f.splicing = false
 			return l.copy(src, dst, f, first)
 		}

@@ -43,6 +43,7 @@ const (
 	shut    // FIN sent
 	written // one segment was sent; the next one wants TCP_NODELAY
 	nodelay
+	urgent // an urgent byte came: reads stop short at its mark
 )
 
 // side is one socket of a session, which owns the descriptor; -1 is none.

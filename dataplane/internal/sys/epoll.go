@@ -12,6 +12,7 @@ type Event unix.EpollEvent
 // The readiness bits of an Event.
 const (
 	In    = unix.EPOLLIN
+	Pri   = unix.EPOLLPRI
 	Out   = unix.EPOLLOUT
 	RdHup = unix.EPOLLRDHUP
 	Hup   = unix.EPOLLHUP

@@ -102,13 +102,10 @@ func Dial(to netip.AddrPort, sa *Sockaddr) (int32, Errno) {
 	return fd, EINPROGRESS
 }
 
-// LocalAddr and PeerAddr are getsockname and getpeername; sa is scratch.
-func LocalAddr(fd int32, sa *Sockaddr) netip.AddrPort { return sockname(unix.SYS_GETSOCKNAME, fd, sa) }
-func PeerAddr(fd int32, sa *Sockaddr) netip.AddrPort  { return sockname(unix.SYS_GETPEERNAME, fd, sa) }
-
-func sockname(call uintptr, fd int32, sa *Sockaddr) netip.AddrPort {
+// LocalAddr is getsockname; sa is scratch.
+func LocalAddr(fd int32, sa *Sockaddr) netip.AddrPort {
 	sa.len = unix.SizeofSockaddrAny
-	if _, _, e := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.len))); e != 0 {
+	if _, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.len))); e != 0 {
 		return netip.AddrPort{}
 	}
 	return sa.AddrPort()
