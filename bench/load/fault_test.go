@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 )
 
 // fault is what a bad proxy does to the bytes of one direction. It gets each
@@ -133,6 +134,11 @@ func TestBadProxyIsCaught(t *testing.T) {
 			t.Parallel()
 			spec := short(badProxy(t, sinks[0], tt.up, tt.down))[tt.load]
 			spec.Conns = 1 // the faults count for one connection
+			// Long enough to reach the fault on a busy machine, too.
+			spec.Duration = 300 * time.Millisecond
+			if spec.Kind == Requests {
+				spec.Duration = 5 * time.Second // it ends at the fault
+			}
 			if r, err := Run(t.Context(), spec); err == nil {
 				t.Errorf("passed: %+v", r)
 			}
