@@ -138,7 +138,7 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 		err := b.bind(r.Addr)
 		if err == nil {
 			if f != nil {
-				b.engine.log.Info("port opened after all", "listener", r.Addr)
+				b.engine.log.Info("port opened after all", attrListener, r.Addr)
 			}
 			delete(b.failed, r.Addr)
 			b.open[r.Addr] = true
@@ -151,7 +151,7 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 			f.wait = min(bindMost, 2*f.wait)
 		}
 		if f.err == nil || f.err.Error() != err.Error() {
-			b.engine.log.Warn("port cannot be opened, will retry", "listener", r.Addr, "error", err)
+			b.engine.log.Warn("port cannot be opened, will retry", attrListener, r.Addr, attrErr, err)
 		}
 		f.err, f.retry = err, now.Add(f.wait)
 	}

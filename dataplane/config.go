@@ -8,7 +8,8 @@ import (
 )
 
 // Config is what New needs; a zero value means the default named beside it.
-// A negative duration or count switches the thing off.
+// A negative duration or count switches the thing off, where it can be: connect
+// timeouts, tries and loops must not be negative.
 type Config struct {
 	Loops int // event loops; GOMAXPROCS
 

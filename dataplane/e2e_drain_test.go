@@ -1,6 +1,8 @@
 package dataplane_test
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +40,36 @@ func TestRemovedListenerDrains(t *testing.T) {
 	server.Must(t, ReadToReset(server.Got()))
 	if drained() != 1 {
 		t.Errorf("drain_reset counted %d, want 1", drained())
+	}
+}
+
+// TestDrainIsJittered: at the end of a drain the sessions are not all reset at
+// once, or all their clients would come back at once.
+func TestDrainIsJittered(t *testing.T) {
+	const sessions, drain = 30, time.Second
+	r := start(t, setup{cfg: dataplane.Config{DrainTimeout: drain}})
+	var clients []*Peer
+	for range sessions {
+		client, _ := r.open(t)
+		clients = append(clients, client)
+	}
+	begun := time.Now()
+	r.publish(t)
+	ends := make([]time.Duration, sessions)
+	var wg sync.WaitGroup
+	for i, client := range clients {
+		wg.Go(func() {
+			if err := client.Run(ReadToReset(0)); err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+			ends[i] = time.Since(begun)
+		})
+	}
+	wg.Wait()
+	slices.Sort(ends)
+	took(t, "the first reset", ends[0], drain, drain+2*time.Second)
+	if spread := ends[sessions-1] - ends[0]; spread < drain/20 {
+		t.Errorf("%d resets came within %v of each other", sessions, spread)
 	}
 }
 
@@ -123,6 +155,19 @@ func TestRemovedBackend(t *testing.T) {
 		drained := since("drain_reset")
 		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
 		pingPong(t, client, server)
+	})
+	t.Run("returns and leaves again", func(t *testing.T) {
+		r := start(t, setup{listener: withLimit})
+		client, server := r.open(t)
+		r.publish(t, gone(r))
+		r.publish(t, r.listener())
+		drained := since("drain_reset")
+		Steady(t, drainTime/2, "the session lives", func() bool { return drained() == 0 })
+		begun := time.Now()
+		r.publish(t, gone(r))
+		client.Must(t, ReadToReset(0))
+		took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
+		server.Must(t, ReadToReset(0))
 	})
 	t.Run("another one leaves", func(t *testing.T) {
 		other := FreeAddr(t)

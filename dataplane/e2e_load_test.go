@@ -15,7 +15,7 @@ import (
 // loadTask is what a test asks of the "load" process, which plays clients and
 // backends outside of the process whose memory is measured.
 type loadTask struct {
-	Do   string // "listen", "echo", "sink", "stall", "bulk", "drop", "messages", "connections"
+	Do   string // "listen", "echo", "sink", "stall", "bulk", "drop", "messages", "connections", "refusals", "aborts"
 	Addr netip.AddrPort
 	N    int // connections or messages
 	Size int // bytes of a message
@@ -67,6 +67,10 @@ func playLoad(parent *dptest.Parent) {
 			err = exchange(task.Addr, 16, task.N/16, task.Size)
 		case "connections":
 			err = connections(task.Addr, 16, task.N/16, task.Size)
+		case "refusals":
+			err = repeat(16, task.N/16, func() error { return dptest.Rejected(task.Addr, dptest.Socket{}) })
+		case "aborts":
+			err = repeat(16, task.N/16, func() error { return abort(task.Addr) })
 		default:
 			err = fmt.Errorf("unknown task %q", task.Do)
 		}
@@ -250,16 +254,30 @@ func exchange(addr netip.AddrPort, width, n, size int) error {
 // connections opens n connections on each of width workers, one after the
 // other, with one message and its answer on each.
 func connections(addr netip.AddrPort, width, n, size int) error {
+	return repeat(width, n, func() error {
+		p, err := dptest.Connect(addr, dptest.Socket{})
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		return roundTrip(p, make([]byte, size))
+	})
+}
+
+// abort is a client that resets at once.
+func abort(addr netip.AddrPort) error {
+	p, err := dptest.Connect(addr, dptest.Socket{})
+	if err != nil {
+		return err
+	}
+	return p.Reset()
+}
+
+// repeat has each of width workers call f n times, one after the other.
+func repeat(width, n int, f func() error) error {
 	_, err := together(width, func(int) (int64, error) {
-		buf := make([]byte, size)
 		for range n {
-			p, err := dptest.Connect(addr, dptest.Socket{})
-			if err != nil {
-				return 0, err
-			}
-			err = roundTrip(p, buf)
-			p.Close()
-			if err != nil {
+			if err := f(); err != nil {
 				return 0, err
 			}
 		}

@@ -57,6 +57,23 @@ func TestPanicKillsOneSession(t *testing.T) {
 	})
 }
 
+// TestPanicInATask: what a loop does between events is contained like them: the
+// session at hand is reset, no other one.
+func TestPanicInATask(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{Loops: 1}})
+	client, server := r.open(t)
+	neighbour, neighbourServer := r.open(t)
+	panics := since("panics")
+	r.inject(t, r.engine.PanicInTask)
+	client.Must(t, ReadToReset(0))
+	server.Must(t, ReadToReset(0))
+	pingPong(t, neighbour, neighbourServer)
+	r.play(t, []Op{Write(10), ReadToEOF(0), Close()}, []Op{Read(10), Close()})
+	if panics() != 2 {
+		t.Errorf("panics counted %d, want 2", panics())
+	}
+}
+
 // underBulk starts a rig on one loop that relays four endless streams between
 // peers in another process, beside its own listener.
 func underBulk(t *testing.T) *rig {

@@ -15,7 +15,6 @@ import (
 // in another process: what is counted is the engine's, and the few that this
 // test makes by waiting.
 func TestMallocs(t *testing.T) {
-	const most = 100
 	tests := []struct {
 		name string
 		warm loadTask
@@ -39,15 +38,50 @@ func TestMallocs(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			test.warm.Addr, test.task.Addr = r.front, r.front
 			do(t, load, test.warm)
-			before := dataplane.Stats()
-			do(t, load, test.task)
-			after := dataplane.Stats()
-			n := after.Mallocs - before.Mallocs
-			t.Logf("%d mallocs, %d collections, %d bytes spliced", n, after.GCCycles-before.GCCycles,
-				after.Get("spliced_bytes")-before.Get("spliced_bytes"))
-			if n >= most {
-				t.Errorf("%d mallocs over %d %s, want fewer than %d", n, test.task.N, test.name, most)
-			}
+			fewMallocs(t, load, test.task)
 		})
+	}
+}
+
+// TestMallocsOfFloods: clients that are refused, and clients that reset while
+// dill connects, cost nothing either: they may come in floods.
+func TestMallocsOfFloods(t *testing.T) {
+	t.Run("refusals", func(t *testing.T) {
+		r := start(t, setup{cfg: dataplane.Config{MaxConnections: 1}})
+		client, server := r.open(t)
+		pingPong(t, client, server)
+		load := Spawn(t, "load")
+		do(t, load, loadTask{Do: "refusals", Addr: r.front, N: 500})
+		counted := since("refused_limit")
+		fewMallocs(t, load, loadTask{Do: "refusals", Addr: r.front, N: 10_000})
+		if counted() < 10_000*9/10 { // package net resets now and then itself
+			t.Errorf("only %d were refused", counted())
+		}
+	})
+	t.Run("aborts", func(t *testing.T) {
+		r := start(t, setup{backends: -1, dead: []netip.AddrPort{SilentAddr(t)}})
+		load := Spawn(t, "load")
+		do(t, load, loadTask{Do: "aborts", Addr: r.front, N: 1000})
+		counted := since("client_gone")
+		fewMallocs(t, load, loadTask{Do: "aborts", Addr: r.front, N: 10_000})
+		if counted() < 1000 { // of most the reset is there before dill accepts
+			t.Errorf("only %d left during the connect", counted())
+		}
+	})
+}
+
+// fewMallocs checks that the engine makes fewer than 100 heap objects over a
+// task.
+func fewMallocs(t *testing.T, load *Child, task loadTask) {
+	t.Helper()
+	const most = 100
+	before := dataplane.Stats()
+	do(t, load, task)
+	after := dataplane.Stats()
+	n := after.Mallocs - before.Mallocs
+	t.Logf("%d mallocs, %d collections, %d bytes spliced", n, after.GCCycles-before.GCCycles,
+		after.Get("spliced_bytes")-before.Get("spliced_bytes"))
+	if n >= most {
+		t.Errorf("%d mallocs over %d %s, want fewer than %d", n, task.N, task.Do, most)
 	}
 }

@@ -66,6 +66,30 @@ func TestSocketOptions(t *testing.T) {
 	}
 }
 
+// TestUpstreamKeepaliveComesWithAge: the backend leg has keepalive once its
+// session is 10 s old; a short one is spared the calls.
+func TestUpstreamKeepaliveComesWithAge(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{KeepAlive: 7 * time.Second, Loops: 1}})
+	client, server := r.open(t)
+	pingPong(t, client, server)
+	leg := socketBetween(t, server.Remote(), r.backends[0].Addr())
+	option := func(level, option int) int {
+		v, err := syscall.GetsockoptInt(leg, level, option)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	r.inject(t, func() { r.engine.Age(5 * time.Second) })
+	Steady(t, 200*time.Millisecond, "a young session has none", func() bool { return option(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) == 0 })
+	r.inject(t, func() { r.engine.Age(5 * time.Second) })
+	Eventually(t, "an old one has", func() bool { return option(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) == 1 })
+	if got := option(syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE); got != 7 {
+		t.Errorf("its idle time is %d s, want 7", got)
+	}
+	pingPong(t, client, server)
+}
+
 // TestReconfigure: new settings count for what comes after, and running
 // sessions are not touched.
 func TestReconfigure(t *testing.T) {

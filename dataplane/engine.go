@@ -97,7 +97,7 @@ func (e *Engine) Reconfigure(cfg Config) {
 
 // rearmAll brings timers forward that new settings make due earlier.
 func (l *loop) rearmAll() {
-	l.sessions.each(func(s *session) {
+	l.each(func(s *session) {
 		if s.phase == relaying {
 			l.armRelay(s)
 		}
@@ -145,7 +145,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 
 // resetAll ends every session of a loop that is out of time.
 func (l *loop) resetAll() {
-	l.sessions.each(func(s *session) {
+	l.each(func(s *session) {
 		l.stats.Shutdown.Add(1)
 		l.abort(s)
 	})

@@ -179,8 +179,9 @@ func (l *loop) stillRouted(s *session) bool {
 
 // finish closes both sides; what is queued is still delivered.
 func (l *loop) finish(s *session) {
-	sys.Close(s.side[client].fd)
-	sys.Close(s.side[upstream].fd)
+	for i := range s.side {
+		sys.Close(s.side[i].take())
+	}
 	l.free(s)
 }
 
@@ -190,7 +191,7 @@ func (l *loop) abort(s *session) {
 		s.route.ConnectAborted(s.backend, l.nowNs) // it says nothing about the backend
 	}
 	for i := range s.side {
-		if fd := s.side[i].fd; fd >= 0 {
+		if fd := s.side[i].take(); fd >= 0 {
 			sys.Reset(fd)
 		}
 	}

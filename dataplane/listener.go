@@ -82,7 +82,7 @@ func (l *loop) unlisten(addrs []netip.AddrPort, t *route.Table, drain time.Durat
 	if drain < 0 {
 		return
 	}
-	l.sessions.each(func(s *session) {
+	l.each(func(s *session) {
 		// Those of an earlier opening too: their time counts anew.
 		if d, ok := times[s.ln.addr]; ok && d >= 0 {
 			l.drain(s, d)
@@ -102,7 +102,7 @@ func (l *loop) close(ln *listener) {
 			break
 		}
 		if e == 0 {
-			l.admit(ln, fd)
+			l.contain(func() { l.admit(ln, fd) })
 		}
 	}
 	sys.Close(ln.fd)
@@ -122,7 +122,7 @@ func (l *loop) drain(s *session, d time.Duration) {
 // drainLeavers starts the drain of sessions whose backend was in old and is
 // not in t, behind a listener that limits how long they may stay.
 func (l *loop) drainLeavers(old, t *route.Table) {
-	l.sessions.each(func(s *session) {
+	l.each(func(s *session) {
 		if s.backend == nil || old.Backend(s.ln.addr, s.backend.Addr) == nil {
 			return
 		}
@@ -233,7 +233,10 @@ func (l *loop) admit(ln *listener, fd int32) {
 		l.engine.sessions.Add(-1)
 		r.State.Release()
 		l.stats.Refused.Add(1)
-		l.engine.report(limitReached{limit: l.cfg.MaxConnections})
+		if l.now >= l.limitAt { // a report allocates, and this may be a flood
+			l.limitAt = l.now + ms(reportEvery)
+			l.engine.report(limitReached{limit: l.cfg.MaxConnections})
+		}
 		sys.Reset(fd)
 		return
 	}

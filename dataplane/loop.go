@@ -23,6 +23,10 @@ const (
 	// and costs two scheduler trips, too much between two messages of a stream.
 	napTime = 1 // ms
 
+	// batchQuota is what the sessions of one batch share, in each direction, so
+	// that hundreds of bulk streams make a batch of milliseconds, too.
+	batchQuota = 16 << 20
+
 	// turnTime is how long a loop may keep from the Poller if that has a task for
 	// it, and from other goroutines if they have no other P.
 	turnTime = time.Millisecond
@@ -62,6 +66,7 @@ type loop struct {
 	ready     []readyKey  // sessions that stopped on their quota
 	turn      []readyKey  // the ready list being worked through, from turnAt on
 	turnAt    int
+	quota     int      // of a session in this batch, bytes in each direction
 	current   *session // whom to blame for a panic
 	cfg       *Config  // as of the present batch
 	sessions  slab
@@ -71,6 +76,7 @@ type loop struct {
 	opened    uint32 // listeners so far: the generation of the next one
 	wheel     wheel
 	armedAt   int64 // when the timerfd goes off, ms; 0 = disarmed
+	limitAt   int64 // when the connection limit may be reported again, ms
 	scratch   []byte
 	sa        sys.Sockaddr
 	buffers   bufferPool
@@ -98,6 +104,7 @@ func newLoop(e *Engine, id int) (*loop, error) {
 	l := &loop{
 		engine:  e,
 		id:      id,
+		quota:   relayQuota,
 		set:     -1,
 		clock:   -1,
 		reserve: -1,
@@ -174,7 +181,8 @@ func (l *loop) post(f func() error) {
 		raise(&l.stats.TaskDelayMaxUs, uint64(time.Since(asked).Microseconds()))
 		l.tick()
 		l.busySince.Store(l.nowNs)
-		err := f()
+		var err error
+		l.contain(func() { err = f() })
 		l.reap()
 		l.rearm()
 		l.busySince.Store(0)
@@ -212,6 +220,7 @@ func (l *loop) work() {
 		idle := n == 0 && len(l.ready) == 0
 		l.pending = l.events[:n]
 		l.turn, l.turnAt, l.ready = l.ready, 0, l.turn[:0]
+		l.quota = max(scratchSize, min(relayQuota, batchQuota/max(1, n+len(l.turn))))
 		for !l.batch() {
 		}
 		l.reap()
@@ -263,6 +272,32 @@ func (l *loop) batch() (finished bool) {
 	}
 	l.current = nil
 	return true
+}
+
+// contain runs f, which is no event's handler, and ends the session in which
+// it panics.
+func (l *loop) contain(f func()) {
+	finished := false
+	defer func() {
+		if !finished {
+			l.blame(recover())
+		}
+	}()
+	l.current = nil
+	f()
+	l.current = nil
+	finished = true
+}
+
+// each calls f for every session; f may end the session. One that panics does
+// not keep f from the others.
+func (l *loop) each(f func(*session)) {
+	l.sessions.each(func(s *session) {
+		l.contain(func() {
+			l.current = s
+			f(s)
+		})
+	})
 }
 
 // blame ends the session that a panic happened in; the loop goes on.

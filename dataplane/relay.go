@@ -4,7 +4,7 @@ import "dill/dataplane/internal/sys"
 
 const (
 	// relayQuota is how many bytes one session may move in one direction
-	// before the others of its loop get their turn.
+	// before the others of its loop get their turn; less where they are many.
 	relayQuota = 1 << 20
 
 	// spliceAfter full reads start splicing, copyAfter small splices end it, as
@@ -30,7 +30,7 @@ func (l *loop) relay(s *session) {
 // what was read before: a reader that stops stops its sender.
 func (l *loop) pump(s *session, from int) {
 	src, dst, f := &s.side[from], &s.side[1-from], &s.flow[from]
-	for quota := relayQuota; ; {
+	for quota := l.quota; ; {
 		if dst.has(failed) {
 			l.dropPending(f)
 			l.discard(s, src, quota)
@@ -53,7 +53,7 @@ func (l *loop) pump(s *session, from int) {
 			f.full, f.splicing = 0, l.cfg.Splice == SpliceAlways
 		}
 		var n int
-		first := quota == relayQuota
+		first := quota == l.quota
 		if f.splicing {
 			n = l.splice(s, src, dst, f, first)
 		} else {
@@ -103,7 +103,7 @@ func (l *loop) splice(s *session, src, dst *side, f *flow, first bool) int {
 		f.splicing = false
 		return l.copy(src, dst, f, first)
 	}
-	n, e := sys.Splice(src.fd, p.w, p.size)
+	n, e := sys.Splice(src.fd, p.w, min(p.size, l.quota))
 	if n <= 0 || e != 0 {
 		l.pipes.put(p)
 		// 0 need not be the end: splice does not get past the mark of an urgent
@@ -223,7 +223,7 @@ func (l *loop) discard(s *session, src *side, quota int) {
 			l.later(s)
 			return
 		}
-		n, e := sys.Discard(src.fd, relayQuota)
+		n, e := sys.Discard(src.fd, quota)
 		if n <= 0 || e != 0 {
 			src.ended(e)
 			continue

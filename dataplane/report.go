@@ -29,6 +29,20 @@ type (
 	backendBack struct{ listener, backend netip.AddrPort }
 )
 
+// Attribute keys of this package's log lines; a key of an epoll set is another
+// thing.
+const (
+	attrListener = "listener"
+	attrBackend  = "backend"
+	attrErr      = "err"
+	attrFor      = "for"
+	attrLoop     = "loop"
+	attrLimit    = "limit"
+	attrPanic    = "panic"
+	attrStack    = "stack"
+	attrDropped  = "dropped"
+)
+
 // reportEvery is the least time between two log lines of one kind.
 const reportEvery = 5 * time.Second
 
@@ -77,17 +91,17 @@ func (r *reporter) run() {
 func (r *reporter) line(what any) {
 	switch w := what.(type) {
 	case panicked:
-		r.log.Error("session killed by a bug in dill", "panic", w.cause, "stack", string(w.stack))
+		r.log.Error("session killed by a bug in dill", attrPanic, w.cause, attrStack, string(w.stack))
 	case stalled:
-		r.warn("event loop stalled", "loop", w.loop, "for", w.age)
+		r.warn("event loop stalled", attrLoop, w.loop, attrFor, w.age)
 	case acceptPaused:
-		r.warn("out of file descriptors or memory, new connections wait", "listener", w.addr, "error", w.cause)
+		r.warn("out of file descriptors or memory, new connections wait", attrListener, w.addr, attrErr, w.cause)
 	case limitReached:
-		r.warn("connection limit reached, new connections are reset", "limit", w.limit)
+		r.warn("connection limit reached, new connections are reset", attrLimit, w.limit)
 	case backendEjected:
-		r.warn("backend left out after failed connects", "listener", w.listener, "backend", w.backend, "for", w.out)
+		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend, attrFor, w.out)
 	case backendBack:
-		r.log.Info("backend is back", "listener", w.listener, "backend", w.backend)
+		r.log.Info("backend is back", attrListener, w.listener, attrBackend, w.backend)
 	default:
 		panic("dill: BUG: unknown report")
 	}
@@ -106,7 +120,7 @@ func (r *reporter) warn(msg string, args ...any) {
 		return
 	}
 	if k.dropped > 0 {
-		args = append(args, "dropped", k.dropped)
+		args = append(args, attrDropped, k.dropped)
 	}
 	k.last, k.dropped = now, 0
 	r.log.Warn(msg, args...)

@@ -52,6 +52,13 @@ type side struct {
 	f  sideFlags
 }
 
+// take hands the descriptor over, for good.
+func (d *side) take() int32 {
+	fd := d.fd
+	d.fd = -1
+	return fd
+}
+
 func (d *side) has(f sideFlags) bool { return d.f&f != 0 }
 func (d *side) set(f sideFlags)      { d.f |= f }
 func (d *side) clear(f sideFlags)    { d.f &^= f }

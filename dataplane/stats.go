@@ -9,7 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// counters are one loop's. Only the loop adds to them; anybody may read.
+// counters are one loop's. Only the loop adds to them, and the watchdog to
+// Stalls; anybody may read.
 type counters struct {
 	Accepted       atomic.Uint64 `stat:"accepted"`          // connections taken off a listener's queue
 	Refused        atomic.Uint64 `stat:"refused_limit"`     // reset at once: a connection limit
@@ -41,7 +42,6 @@ type counters struct {
 	Stalls         atomic.Uint64 `stat:"stalls"`         // batches longer than 100 ms
 	Tasks          atomic.Uint64 `stat:"tasks"`          // tasks posted to a loop
 	TaskDelayMaxUs atomic.Uint64 `stat:"task_delay_max_us"`
-	_              [64]byte      // keep two loops' counters off one cache line
 }
 
 // Snapshot is the counters of all loops of all engines in this process at one

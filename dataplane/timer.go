@@ -7,8 +7,8 @@ import "math/bits"
 type timer struct {
 	next, prev *timer
 	deadline   int64 // milliseconds on the loop's clock
-	key        int32 // who it belongs to, as in an epoll key
-	bucket     int16 // level<<6 | index, -1 when unarmed and once used
+	key        int32 // who it belongs to: a session's slot or keyListener minus a listener's index
+	bucket     int16 // level<<6 | index, while armed
 	armed      bool
 }
 
