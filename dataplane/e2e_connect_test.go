@@ -110,21 +110,26 @@ func TestSilentBackendTimesOut(t *testing.T) {
 // reset when they are used up.
 func TestConnectIsBounded(t *testing.T) {
 	tests := []struct {
-		name   string
-		cfg    dataplane.Config
-		lo, hi time.Duration
+		name     string
+		cfg      dataplane.Config
+		attempts uint64
+		lo, hi   time.Duration
 	}{
-		{"by tries", dataplane.Config{EjectAfter: -1, ConnectTimeout: 100 * time.Millisecond, ConnectTries: 2},
+		{"by tries", dataplane.Config{EjectAfter: -1, ConnectTimeout: 100 * time.Millisecond, ConnectTries: 2}, 2,
 			200 * time.Millisecond, 1500 * time.Millisecond},
-		{"by time", dataplane.Config{EjectAfter: -1, ConnectTimeout: 10 * time.Second, ConnectTotalTimeout: 250 * time.Millisecond},
+		{"by time", dataplane.Config{EjectAfter: -1, ConnectTimeout: 10 * time.Second, ConnectTotalTimeout: 250 * time.Millisecond}, 1,
 			250 * time.Millisecond, 1500 * time.Millisecond},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := start(t, setup{cfg: test.cfg, backends: -1, dead: several(t, 4, SilentAddr)})
+			failed := since("connect_failed")
 			begun := time.Now()
 			r.rejected(t)
 			took(t, "the reset", time.Since(begun), test.lo, test.hi)
+			if failed() != test.attempts {
+				t.Errorf("%d attempts were made, want %d", failed(), test.attempts)
+			}
 		})
 	}
 }

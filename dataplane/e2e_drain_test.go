@@ -148,18 +148,18 @@ func TestRemovedBackend(t *testing.T) {
 		server.Must(t, ReadToReset(server.Got()))
 	})
 	t.Run("returns in time", func(t *testing.T) {
-		r := start(t, setup{listener: withLimit})
+		r := start(t, setup{cfg: dataplane.Config{Loops: 1}, listener: withLimit})
 		client, server := r.open(t)
-		r.publish(t, gone(r))
+		r.inject(t, func() { r.publish(t, gone(r)) }) // once the loop has started the drain
 		r.publish(t, r.listener())
 		drained := since("drain_reset")
 		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
 		pingPong(t, client, server)
 	})
 	t.Run("returns and leaves again", func(t *testing.T) {
-		r := start(t, setup{listener: withLimit})
+		r := start(t, setup{cfg: dataplane.Config{Loops: 1}, listener: withLimit})
 		client, server := r.open(t)
-		r.publish(t, gone(r))
+		r.inject(t, func() { r.publish(t, gone(r)) }) // once the loop has started the drain
 		r.publish(t, r.listener())
 		drained := since("drain_reset")
 		Steady(t, drainTime/2, "the session lives", func() bool { return drained() == 0 })

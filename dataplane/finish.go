@@ -75,9 +75,6 @@ func (l *loop) passReset(s *session, dead int) bool {
 	if d.has(eof) && !s.flow[dead].pending() && sys.Unsent(live.fd) == 0 {
 		return true
 	}
-	if live.has(gone) && sys.Dead(live.fd) {
-		return true // nothing queued there will ever be acknowledged
-	}
 	limit := l.cfg.HalfCloseTimeout
 	if limit == 0 {
 		limit = defaultHalfCloseTimeout

@@ -16,7 +16,7 @@ type Socks struct {
 	User, Password string // asked for when User is not empty
 
 	Method  byte   // method to answer with if the client asked for it or not; 0 = an honest choice
-	Status  byte   // status of the user/password answer when it is not 0
+	Status  byte   // status of the answer to the right password; it goes on as if that were 0
 	Reply   byte   // reply code of the CONNECT answer when it is not 0
 	Bound   []byte // ATYP, address and port of the CONNECT answer; nil = 0.0.0.0:0
 	Garbage []byte // sent in place of the method answer, then the connection ends
@@ -161,19 +161,15 @@ func (s *Socks) authenticate(p *Peer) error {
 	if err != nil {
 		return err
 	}
-	status := s.Status
-	if user != s.User || password != s.Password {
-		status = 1
+	if user == s.User && password == s.Password {
+		return s.answer(p, []byte{1, s.Status})
 	}
-	if err := s.answer(p, []byte{1, status}); err != nil {
+	if err := s.answer(p, []byte{1, 1}); err != nil {
 		return err
 	}
-	if status != 0 {
-		_ = p.conn.CloseWrite()
-		Hold(p)
-		return fmt.Errorf("user %q refused", user)
-	}
-	return nil
+	_ = p.conn.CloseWrite()
+	Hold(p)
+	return fmt.Errorf("user %q refused", user)
 }
 
 // readRequest reads a CONNECT request to an IPv4 or IPv6 address.
