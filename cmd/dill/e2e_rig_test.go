@@ -146,6 +146,19 @@ func (r *rig) says(pattern string) {
 	r.eventually("the log says "+pattern, func() bool { return line.MatchString(r.log.String()) })
 }
 
+// peekSays waits until Peek's answer matches.
+func (r *rig) peekSays(pattern string) {
+	r.t.Helper()
+	text := regexp.MustCompile(pattern)
+	last := ""
+	if !dptest.Poll(dptest.Patience, func() bool {
+		last = r.table()
+		return text.MatchString(last)
+	}) {
+		r.t.Fatalf("Peek does not say %s but\n%s", pattern, last)
+	}
+}
+
 // table is Peek's answer.
 func (r *rig) table() string {
 	text, err := dptest.Ask(r.peek)
@@ -177,7 +190,12 @@ func (r *rig) shows(listener netip.AddrPort, backends ...netip.AddrPort) {
 // closed waits until nobody accepts at addr any more.
 func (r *rig) closed(addr netip.AddrPort) {
 	r.t.Helper()
-	r.eventually(fmt.Sprintf("%v is closed", addr), func() bool {
+	r.closesWithin(dptest.Patience, addr)
+}
+
+func (r *rig) closesWithin(limit time.Duration, addr netip.AddrPort) {
+	r.t.Helper()
+	r.within(limit, fmt.Sprintf("%v is closed", addr), func() bool {
 		p, err := dptest.Connect(addr, dptest.Socket{})
 		if err == nil {
 			_ = p.Reset() // a mere close would leave a half-closed session behind
