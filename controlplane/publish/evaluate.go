@@ -93,12 +93,16 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 	}
 	owners := make(map[netip.AddrPort]string, len(c.compiled.Listeners))
 	for _, l := range c.compiled.Listeners {
-		owners[l.Addr] = l.Owner
+		// Which service of a source is read first is chance, and that one's
+		// port is not for keeps before all of them have been read.
+		if !p.feeds[sourceOf(l.Owner)].current.IsZero() || p.owners[l.Addr] == l.Owner {
+			owners[l.Addr] = l.Owner
+		}
 	}
 	if !maps.Equal(owners, p.owners) {
 		p.owners, p.unsaved = owners, true
 	}
-	p.noteLingering(c.lingers.until, owners)
+	p.noteLingering(c.lingers.until)
 	p.lingering = c.lingers.until
 	p.cfg.Names.Sweep()
 
@@ -111,7 +115,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 }
 
 // noteLingering logs what begins to linger.
-func (p *Publisher) noteLingering(next untils, owners map[netip.AddrPort]string) {
+func (p *Publisher) noteLingering(next untils) {
 	var begun []netip.AddrPort
 	for addr := range next {
 		if _, already := p.lingering[addr]; !already {
@@ -124,7 +128,7 @@ func (p *Publisher) noteLingering(next untils, owners map[netip.AddrPort]string)
 		return
 	}
 	for _, addr := range begun {
-		p.log.Warn("listener lingers", keyListener, addr, keyOwner, owners[addr], keyFor, p.set.Linger)
+		p.log.Warn("listener lingers", keyListener, addr, keyOwner, p.table.Lookup(addr).Owner, keyFor, p.set.Linger)
 	}
 }
 

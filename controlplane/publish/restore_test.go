@@ -54,6 +54,22 @@ func TestRestoredStateIsServedAtOnceAndStale(t *testing.T) {
 	}, restored(time.Hour))
 }
 
+// While a source is read for the first time its services have their ports as
+// they come; who owns one is decided by the order once all are there.
+func TestFirstReadingMakesNoIncumbents(t *testing.T) {
+	within(t, func(w *world) {
+		w.send(source.Snapshot{Source: "consul", Services: []source.Service{svc("web", 5000, "n2")}})
+		w.serves("partly read", "5000=n2")
+		w.tell("file", svc("own", 6000, "f1"))
+		w.tell("consul", svc("api", 5000, "n1"), svc("web", 5000, "n2"))
+		w.wait(time.Second)
+		w.serves("by the order", "5000=n1", "6000=f1")
+		w.tell("consul", svc("aaa", 5000, "n0"), svc("api", 5000, "n1"))
+		w.wait(time.Second)
+		w.serves("an incumbent", "5000=n1", "6000=f1")
+	})
+}
+
 func TestStateIsSavedWhenItChanges(t *testing.T) {
 	within(t, func(w *world) {
 		w.tell("consul", svc("web", 5000, "n1"))
