@@ -173,8 +173,10 @@ func (l *load) bulk(addr netip.AddrPort, n int) error {
 			return err
 		}
 		l.conns = append(l.conns, p)
+	}
+	zeros := make([]byte, 256<<10)
+	for _, p := range l.conns {
 		go func() {
-			zeros := make([]byte, 256<<10)
 			for {
 				if _, err := p.Conn().Write(zeros); err != nil {
 					return
