@@ -12,12 +12,15 @@ import (
 	"dill/controlplane/consultest"
 )
 
-// registerElsewhere is register on a node of its own, for which no agent runs.
+// elsewhere is the name of a node on which no agent runs.
+const elsewhere = "elsewhere"
+
+// registerElsewhere is register on that node, without a check.
 func registerElsewhere(t *testing.T, agent *consultest.Agent, service, id string, backend netip.AddrPort, listeners ...netip.AddrPort) {
 	t.Helper()
 	s := instance(service, id, backend, listeners...)
 	_, err := agent.Client().Catalog().Register(&api.CatalogRegistration{
-		Node: "elsewhere", Address: "127.0.0.2",
+		Node: elsewhere, Address: "127.0.0.2",
 		Service: &api.AgentService{ID: s.ID, Service: s.Name, Address: s.Address, Port: s.Port, Tags: s.Tags},
 	}, nil)
 	must(t, err)
