@@ -173,9 +173,11 @@ func (s *session) serviceRead(t *tracked, a answer[reading], from origin) {
 		s.settle(t, errHidden, now)
 		return
 	case from == watched && s.denying && lacks(fresh, t.last):
-		// An answer that an agent streams is filtered without a word.
+		// An answer that an agent streams is filtered without a word. The
+		// one that is asked for now says whether it is good.
 		s.replace(t, union(t.last, fresh))
 		s.want(t)
+		return
 	case a.value.none && t.doubted:
 		s.drop(t)
 		s.balance()
@@ -211,10 +213,15 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 		s.failing--
 	}
 	t.err = err
-	if err != nil {
-		s.failing++
-		s.view.stale.say(now, plain(err), keyService, printable(t.name))
+	if err == nil {
+		t.told = false
+		return
 	}
+	s.failing++
+	if !t.told {
+		s.view.stale.news()
+	}
+	t.told = s.view.stale.say(now, plain(err), keyService, printable(t.name)) || t.told
 }
 
 // firstFailure returns the failure of the failing service that is first by name.

@@ -91,6 +91,7 @@ type sessionState struct {
 	enlisted bool               // counted in unread and in one of the tiers
 	settled  bool               // answered, well or not
 	err      error              // of the last answer
+	told     bool               // err is in the log
 	index    uint64             // of the last good answer
 	stop     context.CancelFunc // ends the watch; nil beyond the budget
 	queued   bool

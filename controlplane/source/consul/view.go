@@ -151,15 +151,16 @@ type complaint struct {
 	dropped int
 }
 
-// say writes the line, unless that was done not long ago.
-func (c *complaint) say(now time.Time, err error, args ...any) {
+// say writes the line, unless that was done not long ago, and reports whether
+// it did.
+func (c *complaint) say(now time.Time, err error, args ...any) bool {
 	gap, text := complainGap, err.Error()
 	if text != c.text {
 		gap = newsGap
 	}
 	if !c.said.IsZero() && now.Sub(c.said) < gap {
 		c.dropped++
-		return
+		return false
 	}
 	args = append(args, keyErr, err)
 	if c.dropped > 0 {
@@ -167,7 +168,11 @@ func (c *complaint) say(now time.Time, err error, args ...any) {
 	}
 	c.log.Warn(c.phrase, args...)
 	c.said, c.text, c.dropped = now, text, 0
+	return true
 }
+
+// news makes the next line one that was not said before, whatever it says.
+func (c *complaint) news() { c.text = "" }
 
 // again lets the next line through: it is about something new.
 func (c *complaint) again() { c.said = time.Time{} }
