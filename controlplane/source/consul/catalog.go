@@ -24,7 +24,10 @@ func (s *session) askCatalog(ctx context.Context, q query) (catalog, reply, erro
 	}
 	if r.filtered || r.denying {
 		if err := s.c.diagnose(ctx); err != nil {
-			return nil, r, err
+			if !s.gone(ctx) {
+				return nil, r, err
+			}
+			r.filtered = false
 		}
 	}
 	if s.known.Load() > 0 {
@@ -35,6 +38,27 @@ func (s *session) askCatalog(ctx context.Context, q query) (catalog, reply, erro
 		found = asking(again)
 	}
 	return found, r, nil
+}
+
+// gone tells whether a catalog in which nothing is visible is nevertheless true,
+// because the token is for some services only and Consul, asked for each that
+// was there, says without hiding anything that it has no instance. It is false
+// where nothing was seen to go: then it is more likely that rights lack.
+func (s *session) gone(ctx context.Context) bool {
+	if s.token == "" {
+		return false // Consul does not mark what it hides from strangers
+	}
+	known := *s.src.known.Load()
+	for _, k := range known {
+		answer, r, err := s.askService(ctx, k.Name, query{consistent: true})
+		if err != nil || r.filtered || !answer.none {
+			return false
+		}
+	}
+	if len(known) > 0 {
+		s.emptied.Store(true)
+	}
+	return s.emptied.Load()
 }
 
 // catalogRead takes an answer of the catalog's watch.

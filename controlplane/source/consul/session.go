@@ -61,6 +61,8 @@ type session struct {
 	known atomic.Int64 // services in the view
 	works atomic.Bool  // something could be read
 
+	emptied atomic.Bool // all that was visible was seen to go, see gone
+
 	// Owned by run.
 	view       *view
 	begun      bool // the catalog was read
