@@ -1,10 +1,13 @@
 package consul
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -215,7 +218,38 @@ func (c *client) probe(ctx context.Context) error {
 		_, err := c.api.Status().LeaderWithQueryOptions(o)
 		return err
 	})
+	if err != nil && !unreachable(err) {
+		if alert := c.alert(ctx); alert != nil {
+			return alert
+		}
+	}
 	return err
+}
+
+// alert connects once more to hear what a server has against the client's
+// certificate. It says so only after the handshake, in the midst of the first
+// request, where package http keeps to itself whatever does not come in time.
+// It is nil when the server has nothing to say.
+func (c *client) alert(ctx context.Context) error {
+	u, err := url.Parse(c.cfg.Address)
+	if err != nil || u.Scheme != "https" {
+		return nil
+	}
+	raw, err := c.transport.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")))
+	if err != nil {
+		return nil
+	}
+	defer raw.Close()
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	conf := c.transport.TLSClientConfig.Clone()
+	conf.ServerName = cmp.Or(conf.ServerName, u.Hostname())
+	conf.NextProtos = nil // HTTP/2 would have the server speak first
+	_, err = tls.Client(raw, conf).Read(make([]byte, 1))
+	var network *net.OpError
+	if errors.As(err, &network) && network.Op == "remote error" {
+		return err
+	}
+	return nil
 }
 
 // services asks which services there are, and for the tags of each.
