@@ -43,6 +43,27 @@ func TestOnlyInstanceCriticalKeepsThePortForTheLinger(t *testing.T) {
 	finishes(t, live)
 }
 
+// A Consul that is gone does not prove that the instance is still critical: the
+// port stays beyond the linger.
+func TestLingerDoesNotEndWhileConsulIsSilent(t *testing.T) {
+	t.Parallel()
+	const linger = 2 * time.Second
+	agent := consultest.New(t, consultest.Options{})
+	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '%v'\n", agent.Addr(), linger))
+	one, port := talking(t, "one"), freeAddr(t)
+	register(t, agent, "web", "web-1", one.Addr(), port)
+	r.shows(port, one.Addr())
+	probes := probe(t, port)
+
+	must(t, agent.SetTTL("web-1", "critical"))
+	r.peekSays(`\nlingering\n`)
+	agent.Kill()
+	r.says(`level=WARN msg="consul is not current"`)
+	r.peekSays(fmt.Sprintf(`\nlingering\n├ %v: no instance of consul/web is passing, those listed are tried until that is confirmed\n`, port))
+	probes.unharmedUntil(t, time.Now().Add(linger))
+	probes.only(t, "one")
+}
+
 // Deregistered: the port closes at once, whatever the linger, and live
 // sessions drain.
 func TestDeregisteredOnlyInstanceClosesThePortAtOnce(t *testing.T) {
