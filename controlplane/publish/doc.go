@@ -15,7 +15,8 @@
 //     unsynced or carries an error adds and changes, but never removes.
 //   - After something that makes absence doubtful (the source was unreachable,
 //     its index went back, it says Suspect) each removal waits Settings.Settle
-//     and happens only if it is still true then.
+//     and happens only if it is still true then. After a restart of dill that
+//     goes for what the first reading lacks.
 //   - A service whose instances are all registered but not served keeps its
 //     listener for Settings.Linger, on the last set that was; where that was
 //     replaced altogether, on the instances that are registered. Those in

@@ -19,6 +19,7 @@ type feed struct {
 	missing     map[instance]settled // absent from believed in, still in services
 	settling    int                  // how many of those wait for their time
 	troubled    bool                 // had an error since it was last believed
+	restored    bool                 // is that of a former life, until it is believed
 	settleUntil time.Time            // absences first seen before this settle, see due
 	current     time.Time            // when it was last believed
 
@@ -28,6 +29,16 @@ type feed struct {
 	asking  bool             // Confirm is running
 	retryAt time.Time        // next Confirm, zero = now
 	fails   int              // Confirms in a row that did not settle it
+}
+
+// firstReading is how long after it a source's first reading may be evaluated.
+const firstReading = time.Second
+
+// restore makes the feed what it was in a former life, as of s.StaleSince.
+func (f *feed) restore(s source.Snapshot) {
+	// Known as if it had been evaluated: the source's first word, that its
+	// server is not there, may come before the first evaluation.
+	f.in, f.services, f.current, f.restored = s, s.Services, s.StaleSince, true
 }
 
 // instance names one instance within a source.
@@ -61,13 +72,16 @@ func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, s
 	}
 	// The window opens when the source is whole again, not when it begins to
 	// answer: between the two nothing is removed anyway.
-	if f.troubled {
-		f.troubled = false
-		if known {
-			f.settleUntil = now.Add(settle)
-		}
+	switch {
+	case !known:
+	case f.troubled:
+		f.settleUntil = now.Add(settle)
+	case f.restored:
+		// What its first reading lacks may have gone long ago or not be back
+		// yet. What goes after that was there.
+		f.settleUntil = now.Add(min(settle, firstReading))
 	}
-	f.current = now
+	f.troubled, f.restored, f.current = false, false, now
 }
 
 // plan is what a feed would contribute, not yet committed.

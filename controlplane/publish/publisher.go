@@ -77,10 +77,7 @@ func New(cfg Config, log *slog.Logger) *Publisher {
 	p.configure(cfg.Settings)
 	for _, s := range cfg.Restored.Snapshots(now) {
 		if f := p.feeds[s.Source]; f != nil {
-			f.take(s, false, false, now, p.set.Settle)
-			// Known as if it had been evaluated: the source's first word, that
-			// its server is not there, may come before the first evaluation.
-			f.services, f.current = s.Services, s.StaleSince
+			f.restore(s)
 			p.dirty = true
 			log.Info("routes restored", keySource, f.name, keyServices, len(s.Services), keySince, s.StaleSince)
 		}

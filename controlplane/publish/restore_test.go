@@ -54,6 +54,35 @@ func TestRestoredStateIsServedAtOnceAndStale(t *testing.T) {
 	}, restored(time.Hour))
 }
 
+// A dill that was restarted closes at once what is deregistered from then on; only
+// what its source's first reading lacks waits, and all if the source had trouble.
+func TestAfterARestartOnlyTheFirstReadingSettles(t *testing.T) {
+	reading := []source.Service{svc("api", 5000, "n1"), svc("web", 5000, "n2")}
+	within(t, func(w *world) {
+		w.tell("consul", reading...)
+		w.wait(2 * time.Second)
+		w.serves("the first reading lacks xyz", "5000=n2", "5001=n3")
+		w.wait(time.Minute)
+		w.serves("settled", "5000=n2")
+		w.tell("consul", reading[0])
+		w.serves("gone at once", "5000=n1")
+	}, restored(time.Hour))
+	within(t, func(w *world) {
+		w.tell("consul", append(reading, svc("xyz", 5001, "n3"))...)
+		w.wait(2 * time.Second)
+		w.tell("consul", reading...)
+		w.serves("nothing was missing: gone at once", "5000=n2")
+	}, restored(time.Hour))
+	within(t, func(w *world) {
+		w.send(source.Snapshot{Source: "consul", Err: errors.New("refused")})
+		w.tell("consul", append(reading, svc("xyz", 5001, "n3"))...)
+		w.wait(2 * time.Second)
+		w.tell("consul", reading...)
+		w.wait(time.Second)
+		w.serves("it had not been there at first", "5000=n2", "5001=n3")
+	}, restored(time.Hour))
+}
+
 // While a source is read for the first time its services have their ports as
 // they come; who owns one is decided by the order once all are there.
 func TestFirstReadingMakesNoIncumbents(t *testing.T) {
