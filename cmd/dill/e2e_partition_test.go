@@ -31,7 +31,7 @@ type silence struct {
 // within 5 s. register must work all the while.
 func (s silence) check(t *testing.T, register func(service, id string, backend, listener netip.AddrPort)) {
 	t.Helper()
-	r := launch(t, fmt.Sprintf("consul.address = %q\n%s", s.address, s.settings))
+	r := launch(t, fmt.Sprintf("consul.address = %q\n%s"+unsettled, s.address, s.settings))
 	one, two, port, late := saying(t, "hello"), saying(t, "hello"), freeAddr(t), freeAddr(t)
 	register("web", "web-1", one.Addr(), port)
 	r.answers(port, "hello")
@@ -187,7 +187,9 @@ const inNamespace = "DILL_TEST_IN_NAMESPACE"
 func isolated(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inNamespace) != "" {
-		must(t, dptest.RaiseLoopback())
+		if err := dptest.RaiseLoopback(); err != nil {
+			t.Skip("no rights in the namespace: ", err)
+		}
 		return true
 	}
 	if _, err := exec.LookPath("nft"); err != nil {
