@@ -202,6 +202,7 @@ func TestRightsLostWhileRunningCloseNoPort(t *testing.T) {
 	grant(t, agent, "dill", `service_prefix "web" { policy = "read" }`, `node_prefix "" { policy = "read" }`)
 	r.says(`msg="ACLs hide services from the token"`)
 	r.says(`msg="service is stale".* service=db`)
+	r.peekSays(`\nstale\n├ consul/db: last current \d+s ago: instances are hidden: `)
 	r.answers(db, "hello")
 	r.unharmed(tok)
 	must(t, agent.Deregister("web"))

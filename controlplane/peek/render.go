@@ -97,16 +97,23 @@ func (r report) refused() (lines []string) {
 
 func (r report) stale() (lines []string) {
 	for _, s := range r.status.Sources {
-		if s.Err == nil {
-			continue
+		if s.Err != nil {
+			lines = append(lines, r.age(s.Name, s.Since, s.Err))
 		}
-		age := "never current"
-		if !s.Since.IsZero() {
-			age = "last current " + r.round(r.now.Sub(s.Since)) + " ago"
+		for _, one := range s.Stale {
+			lines = append(lines, r.age(s.Name+"/"+escape(one.Service), one.Since, one.Err))
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s: %s", s.Name, age, escape(s.Err.Error())))
 	}
 	return lines
+}
+
+// age words how old what is known of something is, and why.
+func (r report) age(of string, since time.Time, why error) string {
+	age := "never current"
+	if !since.IsZero() {
+		age = "last current " + r.round(r.now.Sub(since)) + " ago"
+	}
+	return fmt.Sprintf("%s: %s: %s", of, age, escape(why.Error()))
 }
 
 func (r report) waiting() (lines []string) {

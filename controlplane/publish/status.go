@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
 
@@ -19,12 +20,13 @@ type Status struct {
 // SourceStatus is how one configured source stands.
 type SourceStatus struct {
 	Name     string
-	Synced   bool      // it has been read completely once, in this life
-	Err      error     // why it is not current, nil when it is
-	Since    time.Time // when Err is set: when it was last current, zero = never
-	Services int       // asking for a listener, those kept included
-	Settling int       // instances that are gone, and wait for Settle
-	Held     int       // listeners that the mass-removal guard keeps open
+	Synced   bool           // it has been read completely once, in this life
+	Err      error          // why it is not current, nil when it is
+	Since    time.Time      // when Err is set: when it was last current, zero = never
+	Stale    []source.Stale // single services that are not current; no other if Err is set
+	Services int            // asking for a listener, those kept included
+	Settling int            // instances that are gone, and wait for Settle
+	Held     int            // listeners that the mass-removal guard keeps open
 }
 
 // newStatus describes the state that Run owns.
@@ -36,6 +38,7 @@ func (p *Publisher) newStatus() *Status {
 			Name:     name,
 			Synced:   f.in.Synced,
 			Err:      f.in.Err,
+			Stale:    f.in.Stale,
 			Services: len(f.services),
 			Settling: f.settling,
 			Held:     f.held,

@@ -47,6 +47,17 @@ type Snapshot struct {
 	// holds the last good state, and StaleSince is when it was last current.
 	Err        error
 	StaleSince time.Time
+
+	// Stale lists services that cannot be read while the source as a whole
+	// can: they are as they were, others go on. It is empty when Err is set.
+	Stale []Stale
+}
+
+// Stale is a service whose last good state is not its newest.
+type Stale struct {
+	Service string
+	Err     error     // why it cannot be read
+	Since   time.Time // when it was last current, zero = never
 }
 
 // Service is one named service and every registered instance of it.

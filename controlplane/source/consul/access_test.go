@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,12 +115,16 @@ func TestRightsThatAreLostTakeNothingAway(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
+	s := o.await(t, "the hidden service alone is stale", func(s source.Snapshot) bool { return current(s) && len(s.Stale) == 1 })
+	if one := s.Stale[0]; one.Service != "api" || !errors.Is(one.Err, errHidden) || time.Since(one.Since) > time.Minute {
+		t.Errorf("stale is %+v", one)
+	}
 	never(t, "something is gone", o.since(n), func(s source.Snapshot) bool { return !keeps(s) })
 
 	// What can be seen still goes when it goes.
 	must(t, agent.Deregister("web-1"))
 	o.within(t, 5*time.Second, "deregistered", has("web"))
-	s, _ := o.last()
+	s, _ = o.last()
 	if got := instancesOf(s, "api"); len(got) != 1 {
 		t.Errorf("the hidden service has %q", got)
 	}

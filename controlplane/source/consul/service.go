@@ -212,9 +212,12 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 	if t.err != nil {
 		s.failing--
 	}
+	if (t.err == nil) != (err == nil) {
+		s.view.dirty = true // it turns stale, or current
+	}
 	t.err = err
 	if err == nil {
-		t.told = false
+		t.told, t.good = false, now
 		return
 	}
 	s.failing++

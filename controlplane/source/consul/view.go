@@ -61,6 +61,7 @@ type tracked struct {
 	name string
 	tags []string       // union over its instances, as the catalog has it
 	last source.Service // last good; without instances until one was read
+	good time.Time      // of the last good answer, zero = none
 
 	sessionState // of the present session only
 }
@@ -123,6 +124,8 @@ func (v *view) emit(now time.Time) (due time.Time) {
 	s := source.Snapshot{Source: Name, Services: v.list(), Synced: v.synced, Suspect: next.suspect, Err: v.err}
 	if v.err != nil {
 		s.StaleSince = v.contact
+	} else {
+		s.Stale = v.stales()
 	}
 	v.src.counters.snapshots.Add(1)
 	v.src.known.Store(&s.Services)
@@ -139,6 +142,17 @@ func (v *view) list() []source.Service {
 		}
 	}
 	slices.SortFunc(all, func(a, b source.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// stales returns the services that cannot be read, by name.
+func (v *view) stales() (all []source.Stale) {
+	for _, t := range v.services {
+		if t.err != nil {
+			all = append(all, source.Stale{Service: t.name, Err: plain(t.err), Since: t.good})
+		}
+	}
+	slices.SortFunc(all, func(a, b source.Stale) int { return cmp.Compare(a.Service, b.Service) })
 	return all
 }
 
