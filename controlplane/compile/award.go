@@ -19,54 +19,73 @@ const (
 // award gives every port to one service. It returns the claims that are
 // served, sorted by address, and refuses the others.
 func (c *compiler) award(claims []*claim) []*claim {
-	owned := make(map[uint16][]netip.AddrPort)
-	for a := range c.in.Incumbents {
-		owned[a.Port()] = append(owned[a.Port()], a)
-	}
-	rank := func(cl *claim) seniority {
-		best := newcomer
-		for _, a := range owned[cl.addr.Port()] {
-			switch {
-			case c.in.Incumbents[a] != cl.by.owner:
-			case unmap(a) == cl.addr:
-				return incumbent
-			case overlaps(unmap(a), cl.addr):
-				best = incumbentFor
-			}
+	byPort := func(a, b *claim) int { return cmp.Compare(a.addr.Port(), b.addr.Port()) }
+	slices.SortStableFunc(claims, byPort)
+	served := make([]*claim, 0, len(claims))
+	for len(claims) > 0 {
+		n := 1
+		for n < len(claims) && claims[n].addr.Port() == claims[0].addr.Port() {
+			n++
 		}
-		return best
+		if n == 1 {
+			served = append(served, claims[0]) // nobody else asks
+		} else {
+			served = append(served, c.dispute(claims[:n])...)
+		}
+		claims = claims[n:]
 	}
+	slices.SortFunc(served, func(a, b *claim) int { return a.addr.Compare(b.addr) })
+	return served
+}
+
+// dispute awards claims on one port.
+func (c *compiler) dispute(claims []*claim) (served []*claim) {
 	type ranked struct {
 		*claim
 		seniority
 	}
+	owned := c.owned(claims[0].addr.Port())
 	order := make([]ranked, len(claims))
 	for i, cl := range claims {
-		order[i] = ranked{cl, rank(cl)}
+		cl.covered = false
+		order[i] = ranked{cl, c.rank(cl, owned)}
 	}
 	slices.SortFunc(order, func(a, b ranked) int {
-		if n := cmp.Compare(a.addr.Port(), b.addr.Port()); n != 0 {
-			return n
-		}
 		return cmp.Or(cmp.Compare(a.seniority, b.seniority), cmp.Compare(a.by.from, b.by.from),
 			cmp.Compare(a.by.createIndex, b.by.createIndex), strings.Compare(a.by.owner, b.by.owner),
 			a.addr.Compare(b.addr))
 	})
-
-	var served []*claim
-	start := 0 // of the present port's claims in served
 	for _, r := range order {
-		cl := r.claim
-		if start < len(served) && served[start].addr.Port() != cl.addr.Port() {
-			start = len(served)
-		}
-		if cl.contest(served[start:]) {
-			served = append(served, cl)
+		if r.contest(served) {
+			served = append(served, r.claim)
 		}
 	}
-	served = slices.DeleteFunc(served, func(cl *claim) bool { return cl.covered })
-	slices.SortFunc(served, func(a, b *claim) int { return a.addr.Compare(b.addr) })
-	return served
+	return slices.DeleteFunc(served, func(cl *claim) bool { return cl.covered })
+}
+
+// owned lists the addresses with a port that have an owner.
+func (c *compiler) owned(port uint16) []netip.AddrPort {
+	if c.incumbents == nil {
+		c.incumbents = make(map[uint16][]netip.AddrPort, len(c.in.Incumbents))
+		for a := range c.in.Incumbents {
+			c.incumbents[a.Port()] = append(c.incumbents[a.Port()], a)
+		}
+	}
+	return c.incumbents[port]
+}
+
+func (c *compiler) rank(cl *claim, owned []netip.AddrPort) seniority {
+	best := newcomer
+	for _, a := range owned {
+		switch {
+		case c.in.Incumbents[a] != cl.by.owner:
+		case unmap(a) == cl.addr:
+			return incumbent
+		case overlaps(unmap(a), cl.addr):
+			best = incumbentFor
+		}
+	}
+	return best
 }
 
 // contest holds cl against the claims on its port that were awarded before it,

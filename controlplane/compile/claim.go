@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dill/dataplane/route"
 )
 
 // request is a spec whose claims were held against the configuration.
@@ -21,7 +23,7 @@ type wanted struct {
 }
 
 // request reads tags and resolves their claims.
-func (c *compiler) request(tags []string) *request {
+func (m *Memo) request(tags []string) *request {
 	r := &request{spec: parseTags(tags)}
 	r.faults = slices.Clip(r.spec.faults)
 	if !r.enabled {
@@ -31,7 +33,7 @@ func (c *compiler) request(tags []string) *request {
 		return r
 	}
 	for _, value := range r.claims {
-		addr, why := c.address(value)
+		addr, why := m.address(value)
 		tag := showTag(keyListener + "=" + value)
 		switch {
 		case why != "":
@@ -51,30 +53,30 @@ func (c *compiler) request(tags []string) *request {
 }
 
 // address resolves a claim such as "local:5555", or says why it cannot.
-func (c *compiler) address(claim string) (addr netip.AddrPort, why string) {
+func (m *Memo) address(claim string) (addr netip.AddrPort, why string) {
 	i := strings.LastIndexByte(claim, ':')
 	if i < 0 {
 		return addr, "want <label>:<port>"
 	}
-	ip, ok := c.Allowed[strings.ToLower(claim[:i])]
+	ip, ok := m.Allowed[strings.ToLower(claim[:i])]
 	if !ok {
-		if c.labels == "" {
+		if m.labels == "" {
 			return addr, "unknown label; none is allowed"
 		}
-		return addr, reason("unknown label; allowed: %s", c.labels)
+		return addr, reason("unknown label; allowed: %s", m.labels)
 	}
 	digits := claim[i+1:]
 	port, err := strconv.ParseUint(digits, 10, 32)
 	switch {
 	case err != nil && !allDigits(digits):
-		return addr, reason("want a port from %d to %d after the label", c.PortMin, c.PortMax)
-	case err != nil || port > uint64(c.PortMax) || port > 65535:
-		return addr, reason("the port is above %d (listeners.port_max)", c.PortMax)
-	case port < uint64(c.PortMin) || port == 0:
-		return addr, reason("the port is below %d (listeners.port_min)", c.PortMin)
+		return addr, reason("want a port from %d to %d after the label", m.PortMin, m.PortMax)
+	case err != nil || port > uint64(m.PortMax) || port > 65535:
+		return addr, reason("the port is above %d (listeners.port_max)", m.PortMax)
+	case port < uint64(m.PortMin) || port == 0:
+		return addr, reason("the port is below %d (listeners.port_min)", m.PortMin)
 	}
 	addr = netip.AddrPortFrom(ip.Unmap(), uint16(port))
-	for _, own := range c.reserved {
+	for _, own := range m.reserved {
 		if overlaps(addr, own) {
 			return addr, reason("taken by dill itself (%s)", own)
 		}
@@ -93,10 +95,17 @@ type claim struct {
 	tag     string     // as an instance wrote it, safe to print
 	members []instance // those that ask for it, sorted by ID
 	covered bool       // awarded, then given up for a wider address
+
+	// What built remembers of an awarded claim.
+	round    uint64          // newest compilation in which it was one
+	listener *route.Listener // nil = none yet
+	notes    []note          // that came with it
+	named    bool            // host names went into it
+	dialled  []uint16        // the ports of its backends and their proxies
 }
 
 // claims lists what the instances of s ask for.
-func (c *compiler) claims(s *service) []*claim {
+func claims(s *service) []*claim {
 	var all []*claim
 	byAddr := make(map[netip.AddrPort]*claim, 1)
 	for i, in := range s.instances {

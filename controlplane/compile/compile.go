@@ -28,7 +28,7 @@ type Options struct {
 	AllowWarning bool // serve instances in state warning, too
 }
 
-// Input is what is to be compiled. Nothing in it is changed or retained.
+// Input is what is to be compiled. Nothing in it is changed.
 type Input struct {
 	Snapshots []source.Snapshot
 
@@ -54,35 +54,32 @@ type Result struct {
 
 // Compile works out which service gets which listener, and with what backends.
 // See the package comment for the rules.
-func Compile(opt Options, in Input) Result {
-	c := &compiler{
-		Options: opt,
-		in:      in,
-		labels:  strings.Join(slices.Sorted(maps.Keys(opt.Allowed)), ", "),
-		served:  make(map[uint16][]netip.AddrPort),
-	}
-	for _, a := range opt.Reserved {
-		c.reserved = append(c.reserved, unmap(a))
-		if a.Addr() == netip.IPv6Unspecified() {
-			c.reserved = append(c.reserved, netip.AddrPortFrom(netip.IPv4Unspecified(), a.Port()))
-		}
-	}
-	for _, a := range c.reserved {
-		c.served[a.Port()] = append(c.served[a.Port()], a)
-	}
+func Compile(opt Options, in Input) Result { return new(Memo).Compile(opt, in) }
+
+// compiler is the state of one compilation.
+type compiler struct {
+	*Memo
+	in Input
+
+	incumbents map[uint16][]netip.AddrPort // of in, by port; nil until a dispute
+
+	// What went into the listener that is being built.
+	named   bool     // host names
+	dialled []uint16 // ports of backends and their proxies
+}
+
+func (c *compiler) compile() Result {
 	services := c.services()
-	var claims []*claim
+	claims := make([]*claim, 0, len(services))
 	for _, s := range services {
-		claims = append(claims, c.claims(s)...)
+		claims = append(claims, s.claims...)
 	}
 	claims = c.award(claims)
-	for _, cl := range claims {
-		c.served[cl.addr.Port()] = append(c.served[cl.addr.Port()], cl.addr)
-	}
+	changed := c.serve(claims)
 
-	var r Result
+	r := Result{Listeners: make([]*route.Listener, 0, len(claims))}
 	for _, cl := range claims {
-		r.Listeners = append(r.Listeners, c.listener(cl))
+		r.Listeners = append(r.Listeners, c.built(cl, changed))
 	}
 	for _, s := range services {
 		r.Refused = append(r.Refused, s.refusals()...)
@@ -90,25 +87,26 @@ func Compile(opt Options, in Input) Result {
 	return r
 }
 
-// compiler is the state of one Compile.
-type compiler struct {
-	Options
-	in       Input
-	labels   string           // those allowed, for reasons
-	reserved []netip.AddrPort // Options.Reserved, where [::] is only IPv6
-
-	// served are the addresses that dill listens on, by port: reserved ones
-	// from the start, listeners once they are awarded.
-	served map[uint16][]netip.AddrPort
-}
-
 // service is one service of one source.
 type service struct {
-	owner       string // "consul/web", as it came
-	from        int    // place of the source in sourceOrder
+	owner string // "consul/web", as it came
+	from  int    // place of the source in sourceOrder
+	round uint64 // newest compilation that it is part of
+	given []source.Service
+
+	// Worked out from given, see Memo.read.
+	parts       []source.Service // given as it was then
 	createIndex uint64
 	instances   []instance // sorted by ID
-	notes       []note
+	claims      []*claim
+
+	// The first lasting ones come from the tags, the rest from one compilation.
+	notes   []note
+	lasting int
+
+	// Worked out from notes, see refusals.
+	said    []note
+	refused []route.Refusal
 }
 
 // instance is one registered instance and what its tags ask for.
@@ -123,42 +121,62 @@ var sourceOrder = []string{"file", "consul", "nomad", "http"}
 // services lists the services of all snapshots, sorted by owner, with their
 // instances' tags read.
 func (c *compiler) services() []*service {
-	var all []*service
-	byOwner := make(map[string]*service)
+	c.round++
+	all := make([]*service, 0, len(c.known))
 	for i := range c.in.Snapshots {
 		snapshot := &c.in.Snapshots[i]
-		from := slices.Index(sourceOrder, snapshot.Source)
-		if from < 0 {
-			from = len(sourceOrder)
-		}
-		for j := range snapshot.Services {
-			in := &snapshot.Services[j]
-			owner := snapshot.Source + "/" + in.Name
-			s := byOwner[owner]
-			if s == nil {
-				s = &service{owner: owner, from: from, createIndex: in.CreateIndex}
-				byOwner[owner] = s
+		for _, part := range snapshot.Services {
+			s := c.service(snapshot.Source, part.Name)
+			if s.round != c.round {
+				s.round, s.given = c.round, s.given[:0]
 				all = append(all, s)
 			}
-			s.createIndex = min(s.createIndex, in.CreateIndex)
-			s.instances = slices.Grow(s.instances, len(in.Instances))
-			for k := range in.Instances {
-				s.instances = append(s.instances, instance{Instance: &in.Instances[k]})
-			}
+			s.given = append(s.given, part)
 		}
 	}
-	slices.SortFunc(all, func(a, b *service) int { return strings.Compare(a.owner, b.owner) })
+	if len(all) < len(c.known) {
+		maps.DeleteFunc(c.known, func(_ identity, s *service) bool { return s.round != c.round })
+	}
+	byOwner := func(a, b *service) int { return strings.Compare(a.owner, b.owner) }
+	if !slices.IsSortedFunc(all, byOwner) {
+		slices.SortFunc(all, byOwner)
+	}
 	for _, s := range all {
-		if !slices.IsSortedFunc(s.instances, compareInstance) {
-			slices.SortFunc(s.instances, compareInstance)
+		if !slices.EqualFunc(s.given, s.parts, same) {
+			c.read(s)
 		}
-		if n := len(s.instances); n > route.MaxBackends {
-			s.note("", "", reason("%d instances, the first %d are served", n, route.MaxBackends))
-			s.instances = s.instances[:route.MaxBackends]
-		}
-		c.read(s)
+		s.notes = s.notes[:s.lasting]
 	}
 	return all
+}
+
+// read works out what the given registrations of s ask for.
+func (m *Memo) read(s *service) {
+	n := 0
+	for _, part := range s.given {
+		n += len(part.Instances)
+	}
+	s.instances = make([]instance, 0, n)
+	for i, part := range s.given {
+		if i == 0 || part.CreateIndex < s.createIndex {
+			s.createIndex = part.CreateIndex
+		}
+		for k := range part.Instances {
+			s.instances = append(s.instances, instance{Instance: &part.Instances[k]})
+		}
+	}
+	s.parts = slices.Clone(s.given)
+	s.notes = nil
+	if !slices.IsSortedFunc(s.instances, compareInstance) {
+		slices.SortFunc(s.instances, compareInstance)
+	}
+	if n > route.MaxBackends {
+		s.note("", "", reason("%d instances, the first %d are served", n, route.MaxBackends))
+		s.instances = s.instances[:route.MaxBackends]
+	}
+	m.readTags(s)
+	s.lasting = len(s.notes)
+	s.claims = claims(s)
 }
 
 // compareInstance orders instances by ID. A source that repeats an ID still
@@ -172,8 +190,8 @@ func compareInstance(a, b instance) int {
 		slices.Compare(a.Tags, b.Tags))
 }
 
-// read reads the tags of all instances of s.
-func (c *compiler) read(s *service) {
+// readTags reads the tags of all instances of s.
+func (m *Memo) readTags(s *service) {
 	// Instances mostly have the same tags, or one of two sets during a rolling
 	// change. More are remembered only so far that looking costs little.
 	var seen [4]struct {
@@ -190,7 +208,7 @@ func (c *compiler) read(s *service) {
 			}
 		}
 		if in.request == nil {
-			in.request = c.request(in.Tags)
+			in.request = m.request(in.Tags)
 			seen[next].tags, seen[next].request = in.Tags, in.request
 			next = (next + 1) % len(seen)
 		}

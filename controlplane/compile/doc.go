@@ -1,7 +1,7 @@
 // Package compile turns what the sources report into the listeners that are to
 // be served, and into the reasons why the rest is not. It is pure: the same
 // input gives the same result in whatever order it comes, nothing is looked
-// up, waited for or remembered.
+// up or waited for. What a Memo remembers saves work and changes no result.
 //
 // # Tags
 //

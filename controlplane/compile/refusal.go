@@ -22,17 +22,24 @@ func (s *service) note(instance, claim, reason string) {
 	s.notes = append(s.notes, note{instance, fault{claim, reason}})
 }
 
-// refusals puts the notes of s into their final form. What holds for all of
-// several instances is said once.
+// refusals puts the notes of s into their final form, unless they are those of
+// the last time.
 func (s *service) refusals() []route.Refusal {
-	if len(s.notes) == 0 {
-		return nil
+	if !slices.Equal(s.notes, s.said) {
+		s.said = slices.Clone(s.notes)
+		s.refused = s.refuse(slices.Clone(s.notes))
 	}
-	slices.SortFunc(s.notes, func(a, b note) int {
+	return s.refused
+}
+
+// refuse makes refusals of notes, which it sorts. What holds for all of several
+// instances is said once.
+func (s *service) refuse(notes []note) []route.Refusal {
+	slices.SortFunc(notes, func(a, b note) int {
 		return cmp.Or(strings.Compare(a.claim, b.claim), strings.Compare(a.reason, b.reason),
 			strings.Compare(a.instance, b.instance))
 	})
-	notes := slices.Compact(s.notes)
+	notes = slices.Compact(notes)
 	var out []route.Refusal
 	more := 0
 	for len(notes) > 0 {

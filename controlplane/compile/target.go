@@ -17,10 +17,11 @@ func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []n
 		}
 		return addrs, why
 	}
-	switch {
-	case host == "":
+	if host == "" {
 		return addrs, "no address"
-	case c.in.Hosts == nil:
+	}
+	c.named = true
+	if c.in.Hosts == nil {
 		return addrs, reason("%s is no IP address", show(host))
 	}
 	ips, err := c.in.Hosts(host)
@@ -60,6 +61,7 @@ func unicast(ip netip.Addr) (_ netip.Addr, why string) {
 // itself, and where.
 func (c *compiler) loop(addrs []netip.AddrPort) (own netip.AddrPort, is bool) {
 	for _, a := range addrs {
+		c.dialled = append(c.dialled, a.Port())
 		for _, own := range c.served[a.Port()] {
 			if c.reaches(a.Addr(), own.Addr()) {
 				return own, true

@@ -56,7 +56,7 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 		s.Source, s.Services = name, pl.services
 		in.Snapshots = append(in.Snapshots, s)
 	}
-	c.compiled = compile.Compile(p.set.Compile, in)
+	c.compiled = p.memo.Compile(p.set.Compile, in)
 	c.lingers = lingerPass{
 		present: p.table,
 		until:   p.lingering,
@@ -72,7 +72,7 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 		},
 		presume: func(owners []string) []*route.Listener {
 			in.Snapshots = presume(in.Snapshots, owners)
-			return compile.Compile(p.set.Compile, in).Listeners
+			return p.memo.Compile(p.set.Compile, in).Listeners
 		},
 	}.run(c.compiled.Listeners)
 	c.due = earliest(c.due, c.lingers.due)
@@ -91,17 +91,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 		}
 		f.services, f.missing, f.settling = pl.services, pl.missing, pl.settling
 	}
-	owners := make(map[netip.AddrPort]string, len(c.compiled.Listeners))
-	for _, l := range c.compiled.Listeners {
-		// Which service of a source is read first is chance, and that one's
-		// port is not for keeps before all of them have been read.
-		if !p.feeds[sourceOf(l.Owner)].current.IsZero() || p.owners[l.Addr] == l.Owner {
-			owners[l.Addr] = l.Owner
-		}
-	}
-	if !maps.Equal(owners, p.owners) {
-		p.owners, p.unsaved = owners, true
-	}
+	p.own(c.compiled.Listeners)
 	p.noteLingering(c.lingers.until)
 	p.lingering = c.lingers.until
 	p.cfg.Names.Sweep()
@@ -112,6 +102,33 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 			p.due = earliest(p.due, f.retryAt)
 		}
 	}
+}
+
+// own makes the owners of these listeners the incumbents of the next compilation.
+func (p *Publisher) own(listeners []*route.Listener) {
+	// Which service of a source is read first is chance, and that one's port is
+	// not for keeps before all of them have been read.
+	keeps := func(l *route.Listener, owner string) bool {
+		return owner == l.Owner || !p.feeds[sourceOf(l.Owner)].current.IsZero()
+	}
+	kept, changed := 0, false
+	for _, l := range listeners {
+		owner := p.owners[l.Addr]
+		if keeps(l, owner) {
+			kept++
+			changed = changed || owner != l.Owner
+		}
+	}
+	if !changed && kept == len(p.owners) {
+		return // as mostly: the map may be large
+	}
+	owners := make(map[netip.AddrPort]string, kept)
+	for _, l := range listeners {
+		if keeps(l, p.owners[l.Addr]) {
+			owners[l.Addr] = l.Owner
+		}
+	}
+	p.owners, p.unsaved = owners, true
 }
 
 // noteLingering logs what begins to linger.

@@ -175,6 +175,9 @@ func merge(have, in []source.Service, keep func(service, id string) bool) []sour
 // mergeInstances is merge within one service. Without anything kept it returns
 // in itself.
 func mergeInstances(service string, have, in []source.Instance, keep func(service, id string) bool) []source.Instance {
+	if sameMemory(have, in) {
+		return in
+	}
 	var kept []source.Instance
 	for _, h := range have {
 		_, found := slices.BinarySearchFunc(in, h.ID, func(i source.Instance, id string) int { return cmp.Compare(i.ID, id) })
@@ -209,13 +212,16 @@ func sameServices(a, b []source.Service) bool {
 }
 
 func sameInstances(a, b []source.Instance) bool {
-	if len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] {
-		return true // sources hand on what did not change
-	}
-	return slices.EqualFunc(a, b, func(i, j source.Instance) bool {
+	return sameMemory(a, b) || slices.EqualFunc(a, b, func(i, j source.Instance) bool {
 		return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
 			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
 	})
+}
+
+// sameMemory tells whether a and b are one slice: sources hand on what did not
+// change.
+func sameMemory(a, b []source.Instance) bool {
+	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
 }
 
 // earliest returns the earlier of two moments, where zero means never.

@@ -74,13 +74,13 @@ func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) ca
 
 // lost returns the listeners of the present table that c lacks, with owners.
 func (p *Publisher) lost(c candidate) map[netip.AddrPort]string {
-	kept := make(map[netip.AddrPort]bool, len(c.lingers.listeners))
-	for _, l := range c.lingers.listeners {
-		kept[l.Addr] = true
-	}
 	lost := make(map[netip.AddrPort]string)
+	kept := c.lingers.listeners // sorted, as are the table's
 	for _, l := range p.table.Listeners {
-		if !kept[l.Addr] {
+		for len(kept) > 0 && kept[0].Addr.Compare(l.Addr) < 0 {
+			kept = kept[1:]
+		}
+		if len(kept) == 0 || kept[0].Addr != l.Addr {
 			lost[l.Addr] = l.Owner
 		}
 	}

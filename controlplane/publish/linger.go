@@ -34,7 +34,7 @@ type untils map[netip.AddrPort]time.Time
 
 // lingers is the outcome of a lingerPass.
 type lingers struct {
-	listeners []*route.Listener // those to serve, none without backends
+	listeners []*route.Listener // those to serve, by address, none without backends
 	until     untils            // of them, those that linger
 	due       time.Time         // next end of lingering, zero = none
 }
@@ -43,7 +43,7 @@ type lingers struct {
 // and drops the rest. Only a listener that is open lingers; what never was
 // served does not begin so.
 func (p lingerPass) run(compiled []*route.Listener) lingers {
-	var out lingers
+	out := lingers{listeners: make([]*route.Listener, 0, len(compiled))}
 	var bare []*route.Listener
 	for _, l := range compiled {
 		if len(l.Backends) > 0 {
@@ -80,6 +80,7 @@ func (p lingerPass) run(compiled []*route.Listener) lingers {
 			delete(out.until, l.Addr)
 		}
 	}
+	slices.SortFunc(out.listeners, func(a, b *route.Listener) int { return a.Addr.Compare(b.Addr) })
 	return out
 }
 

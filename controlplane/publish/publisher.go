@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dill/controlplane/compile"
 	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
@@ -32,6 +33,7 @@ type Publisher struct {
 	lingering  untils
 	owners     map[netip.AddrPort]string
 	table      *route.Table
+	memo       compile.Memo
 	dirty      bool      // something changed since the last evaluation
 	due        time.Time // next moment at which time itself changes something
 	published  time.Time // last publication
