@@ -79,7 +79,8 @@ func (s *session) catalogRead(a answer[catalog]) {
 	if a.back || a.index < v.index {
 		s.historyWentBack(now)
 	}
-	if a.index != v.index && s.moved.IsZero() {
+	moved := a.index != v.index
+	if moved && s.moved.IsZero() {
 		s.moved = now
 	}
 	v.index = a.index
@@ -91,7 +92,9 @@ func (s *session) catalogRead(a answer[catalog]) {
 		v.hidden = true
 		s.src.log.Info("ACLs hide services from the token", keyServices, len(a.value))
 	}
-	s.reconcile(a.value, a.filtered, first)
+	if !s.reconcile(a.value, a.filtered, first) && moved {
+		s.riddle.add(a.index, now)
+	}
 }
 
 // begin takes up work once it is known how Consul answers.
@@ -104,14 +107,16 @@ func (s *session) begin(http2 bool) {
 	}
 }
 
-// reconcile makes the view's services those of the catalog.
-func (s *session) reconcile(listed catalog, filtered, first bool) {
+// reconcile makes the view's services those of the catalog, and reports whether
+// that is a change.
+func (s *session) reconcile(listed catalog, filtered, first bool) (changed bool) {
 	v := s.view
 	for name, t := range v.services {
 		switch _, ok := listed[name]; {
 		case ok:
 		case !filtered:
 			s.drop(t)
+			changed = true
 		case !t.doubted:
 			// It may be gone, or hidden; its own answer tells. If it is not
 			// hidden, it comes unfiltered.
@@ -130,15 +135,18 @@ func (s *session) reconcile(listed catalog, filtered, first bool) {
 			t = &tracked{name: name}
 			v.services[name] = t
 		}
+		same := known && slices.Equal(t.tags, tags)
 		switch {
 		case !known || first:
 			s.enlist(t)
-		case !slices.Equal(t.tags, tags) && t.stop == nil:
+		case !same && t.stop == nil:
 			s.want(t)
 		}
+		changed = changed || !same
 		t.tags, t.doubted = tags, false
 	}
 	s.balance()
+	return changed
 }
 
 // historyWentBack takes note that what was known may come from another history

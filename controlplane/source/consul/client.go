@@ -300,14 +300,13 @@ func (c *client) nodes(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// onNode asks for what is registered on a node.
-func (c *client) onNode(ctx context.Context, node string) (services []*api.AgentService, r reply, err error) {
+// onNode asks for what is registered on a node. That can be a lot, so only what
+// a sweep needs is decoded.
+func (c *client) onNode(ctx context.Context, node string) (services []registration, r reply, err error) {
+	var answer struct{ Services []registration }
 	r, err = c.ask(ctx, query{filter: `"dill" in Tags`}, func(o *api.QueryOptions) error {
-		list, _, err := c.api.Catalog().NodeServiceList(node, o)
-		if list != nil {
-			services = list.Services
-		}
+		_, err := c.api.Raw().Query("/v1/catalog/node-services/"+node, &answer, o)
 		return err
 	})
-	return services, r, err
+	return answer.Services, r, err
 }

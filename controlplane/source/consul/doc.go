@@ -18,11 +18,12 @@
 // Services beyond it are fetched when something says that they changed: the
 // catalog for their tags; for their checks the hint, one blocking query on all
 // checks whose answer serves for nothing else; and for instances without checks
-// a sweep, which asks the nodes what is registered on them, after the catalog
-// changed and every few seconds at most. Over HTTP/2 a connection carries many
-// queries, and the budget is as good as unlimited. An agent that allows fewer
-// connections than configured, because others at this address hold some, makes
-// it smaller.
+// a sweep, which asks the nodes what is registered on them. It follows a move of
+// the catalog's index: within seconds, or at once if nothing explains the move
+// and sweeps have not been in vain of late (see riddle). Over HTTP/2 a connection
+// carries many queries, and the budget is as good as unlimited. An agent that
+// allows fewer connections than configured, because others at this address hold
+// some, makes it smaller.
 //
 // # What it believes
 //

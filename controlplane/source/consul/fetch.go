@@ -136,20 +136,23 @@ func (t *tracked) isOn(node string) bool {
 // enough ago; otherwise it returns when that will be so.
 func (s *session) sweepIfDue(now time.Time) (next time.Time) {
 	if s.beyond == 0 {
-		s.moved = time.Time{}
+		s.moved, s.riddle = time.Time{}, riddle{}
 		return time.Time{}
 	}
 	if s.moved.IsZero() || s.sweeping {
 		return time.Time{}
 	}
-	due := s.moved.Add(maxPause)
-	if gap := s.swept.Add(sweepGap); due.Before(gap) {
-		due = gap
+	due := later(s.moved.Add(maxPause), s.swept.Add(sweepGap))
+	if !s.riddle.since.IsZero() && !now.Before(s.manyNodes) {
+		soon := s.pace.due(s.riddle, s.swept)
+		if now.Before(soon) || !s.riddle.solve(s.view.services) {
+			due = earliest(due, soon)
+		}
 	}
 	if now.Before(due) {
 		return due
 	}
-	s.moved, s.swept = time.Time{}, now
+	s.moved, s.riddle, s.swept = time.Time{}, riddle{}, now
 	if now.Before(s.manyNodes) {
 		s.wantBeyond(nil)
 		return time.Time{}
@@ -157,7 +160,7 @@ func (s *session) sweepIfDue(now time.Time) (next time.Time) {
 	s.sweeping = true
 	most := s.beyond
 	s.work.Go(func() {
-		found, err := s.c.sweep(s.ctx, most, s.slots)
+		found, requests, err := s.c.sweep(s.ctx, most, s.slots)
 		if s.ctx.Err() != nil {
 			return
 		}
@@ -171,20 +174,24 @@ func (s *session) sweepIfDue(now time.Time) (next time.Time) {
 				s.manyNodes = s.swept.Add(manyNodesFor)
 			}
 			if err != nil {
-				found = nil
+				s.pace.failed()
+				s.wantBeyond(nil)
+				return
 			}
-			s.wantBeyond(found)
+			s.pace.swept(s.swept.Sub(now), requests, s.wantBeyond(found))
 		})
 	})
 	return time.Time{}
 }
 
-// wantBeyond asks for the services of the tier that a sweep found outdated;
-// without one, for all.
-func (s *session) wantBeyond(found inventory) {
+// wantBeyond asks for the services of the tier that a sweep found outdated, or
+// without one for all, and returns how many those are.
+func (s *session) wantBeyond(found inventory) (n int) {
 	for _, t := range s.view.services {
 		if t.stop == nil && (found == nil || found.outdated(t)) {
 			s.want(t)
+			n++
 		}
 	}
+	return n
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -169,8 +170,8 @@ func TestInventory(t *testing.T) {
 		return t
 	}
 	inv := make(inventory)
-	inv.add("n1", []*api.AgentService{
-		nil,
+	inv.add("n1", []registration{
+		{},
 		{ID: "a", Service: "web", Tags: []string{"dill"}, ModifyIndex: 7},
 		{ID: "b", Service: "web", Tags: []string{"dill"}, ModifyIndex: 8},
 		{ID: "c", Service: "web", Tags: []string{"http"}, ModifyIndex: 99},
@@ -194,5 +195,55 @@ func TestInventory(t *testing.T) {
 	}
 	if other := (&tracked{name: "api"}); inv.outdated(other) {
 		t.Error("a service without instances that is nowhere is outdated")
+	}
+}
+
+func TestRiddle(t *testing.T) {
+	services := map[string]*tracked{"web": {name: "web"}, "api": {name: "api"}}
+	services["web"].index, services["api"].index = 7, 9
+	tests := []struct {
+		name    string
+		indexes []uint64
+		want    bool
+	}{
+		{"told by a service", []uint64{7}, true},
+		{"told by two", []uint64{7, 9}, true},
+		{"told by none", []uint64{8}, false},
+		{"one of two told", []uint64{7, 8}, false},
+		{"more than are kept", make([]uint64, riddlesKept+1), false},
+	}
+	for _, test := range tests {
+		var r riddle
+		for i, index := range test.indexes {
+			r.add(index, time.Unix(int64(1+i), 0))
+		}
+		if r.since != time.Unix(1, 0) {
+			t.Errorf("%s: since %v", test.name, r.since)
+		}
+		if got := r.solve(services); got != test.want || got != r.since.IsZero() {
+			t.Errorf("%s: solved is %v, and %+v is left", test.name, got, r)
+		}
+	}
+}
+
+func TestSweepPace(t *testing.T) {
+	var p sweepPace
+	p.swept(time.Millisecond, 2, 1)
+	if p.gap != sweepRest {
+		t.Errorf("after a cheap sweep that found something, the next may come after %v", p.gap)
+	}
+	for range 10 {
+		p.swept(time.Millisecond, 2, 0)
+	}
+	if p.gap != sweepGap {
+		t.Errorf("after ten sweeps in vain the next may come after %v", p.gap)
+	}
+	p.swept(time.Millisecond, 100, 3)
+	if p.gap != 100*requestRest || p.wait != riddleMost {
+		t.Errorf("of 100 nodes it is %+v", p)
+	}
+	p.failed()
+	if p.gap != sweepGap {
+		t.Errorf("after a failure it is %+v", p)
 	}
 }

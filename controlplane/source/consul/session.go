@@ -21,8 +21,8 @@ const (
 	// allow 250.
 	streams = 100
 
-	// sweepGap is the least time from the end of a sweep to the next: instances
-	// without checks are seen within 5 s.
+	// sweepGap is the least time from the end of a sweep to the next, unless
+	// there is a riddle: instances without checks are seen within 5 s.
 	sweepGap = 4 * time.Second
 
 	// manyNodesFor is for how long it is believed that there are too many nodes
@@ -83,6 +83,8 @@ type session struct {
 	hintKnown bool // the hint has a state to compare with
 	hintErr   error
 	moved     time.Time // catalog changes not swept since, zero = none
+	riddle    riddle    // those of them that nothing explains
+	pace      sweepPace
 	sweeping  bool
 	swept     time.Time
 	manyNodes time.Time // believed until then
@@ -243,4 +245,11 @@ func earliest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

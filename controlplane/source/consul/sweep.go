@@ -19,20 +19,29 @@ type listed struct {
 	index uint64          // at which the newest of them changed
 }
 
+// registration is what a sweep needs of an instance.
+type registration struct {
+	ID, Service string
+	Kind        api.ServiceKind
+	Tags        []string
+	ModifyIndex uint64
+}
+
 // errTooManyNodes says that asking every service is cheaper than every node.
 var errTooManyNodes = errors.New("more nodes than services")
 
 // sweep asks every node what is registered on it: instances without checks
 // change without a word from the checks. It costs one request and one for each
 // node, of which there are to be no more than most.
-func (c *client) sweep(ctx context.Context, most int, slots chan struct{}) (inventory, error) {
+func (c *client) sweep(ctx context.Context, most int, slots chan struct{}) (found inventory, requests int, err error) {
 	nodes, err := c.nodes(ctx)
+	if err == nil && len(nodes) > most {
+		err = errTooManyNodes
+	}
 	if err != nil {
-		return nil, err
+		return nil, 1, err
 	}
-	if len(nodes) > most {
-		return nil, errTooManyNodes
-	}
+	requests = 1 + len(nodes)
 	var (
 		mu    sync.Mutex
 		all   = make(inventory)
@@ -53,14 +62,14 @@ func (c *client) sweep(ctx context.Context, most int, slots chan struct{}) (inve
 	})
 	var status api.StatusError
 	if errors.As(fails, &status) && status.Code == http.StatusNotFound {
-		return nil, errTooManyNodes // a server before 1.7 cannot list a node
+		fails = errTooManyNodes // a server before 1.7 cannot list a node
 	}
-	return all, fails
+	return all, requests, fails
 }
 
-func (inv inventory) add(node string, services []*api.AgentService) {
+func (inv inventory) add(node string, services []registration) {
 	for _, s := range services {
-		if s == nil || sidecar(s) || !slices.Contains(s.Tags, tag) {
+		if s.Kind == api.ServiceKindConnectProxy || !slices.Contains(s.Tags, tag) {
 			continue
 		}
 		l := inv[s.Service]

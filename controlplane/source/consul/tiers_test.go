@@ -264,3 +264,46 @@ func TestConfirm(t *testing.T) {
 		t.Error("confirmed by nobody")
 	}
 }
+
+// TestInstancesWithoutChecksBeyondTheBudget: nothing but the catalog's index
+// tells of them, and it does not say which.
+func TestInstancesWithoutChecksBeyondTheBudget(t *testing.T) {
+	t.Parallel()
+	const n = 8
+	agent := consultest.New(t, consultest.Options{})
+	registerMany(t, agent, n)
+	o := observe(t, Config{Address: agent.Addr(), MaxConnections: reserve + 4}) // two watches
+	o.await(t, "synced", sized(n))
+	before := o.Counters()
+	for i := 2; i < n; i++ {
+		name := serviceName(i)
+		_, err := agent.Client().Catalog().Register(&api.CatalogRegistration{
+			Node: elsewhere, SkipNodeUpdate: true,
+			Service: &api.AgentService{ID: "zz", Service: name, Port: 9999, Tags: []string{"dill", fmt.Sprint("dill.listener=local:", 10_000+i)}},
+		}, nil)
+		must(t, err)
+		began := time.Now()
+		o.within(t, 2*time.Second, "second instance of "+name, has(name, elsewhere+"/"+name+" passing", elsewhere+"/zz passing"))
+		joined := time.Since(began)
+		_, err = agent.Client().Catalog().Deregister(&api.CatalogDeregistration{Node: elsewhere, ServiceID: "zz"}, nil)
+		must(t, err)
+		began = time.Now()
+		o.within(t, 2*time.Second, "it is gone", has(name, elsewhere+"/"+name+" passing"))
+		t.Logf("%s: joined after %v, left after %v", name, joined, time.Since(began))
+	}
+	after := o.Counters()
+	changes := uint64(2 * (n - 2))
+	if got := after.Requests() - before.Requests(); got > 8*changes {
+		t.Errorf("%d changes cost %d requests: %+v, then %+v", changes, got, before, after)
+	}
+
+	// What is none of dill's business moves the same index.
+	before = after
+	for i := range 30 {
+		must(t, agent.Register(consultest.Service{ID: "plain", Name: "plain", Port: 1 + i}))
+		<-time.After(20 * time.Millisecond) // not so fast that they become one
+	}
+	if got := o.Counters().Nodes - before.Nodes; got > 12 {
+		t.Errorf("%d requests to sweep for services that are not dill's", got)
+	}
+}
