@@ -89,14 +89,7 @@ func (m *Memo) service(from, name string) *service {
 // same tells whether two registrations are the same for all that is worked out
 // from them. Sources hand on what did not change, so mostly one look does.
 func same(a, b source.Service) bool {
-	if a.CreateIndex != b.CreateIndex || len(a.Instances) != len(b.Instances) {
-		return false
-	}
-	return len(a.Instances) == 0 || &a.Instances[0] == &b.Instances[0] ||
-		slices.EqualFunc(a.Instances, b.Instances, func(x, y source.Instance) bool {
-			return x.ID == y.ID && x.Host == y.Host && x.Port == y.Port && x.Health == y.Health &&
-				x.Weight == y.Weight && x.CreateIndex == y.CreateIndex && slices.Equal(x.Tags, y.Tags)
-		})
+	return a.CreateIndex == b.CreateIndex && source.EqualInstances(a.Instances, b.Instances)
 }
 
 // serve makes the awarded claims, which are sorted by address, those that dill

@@ -175,7 +175,7 @@ func merge(have, in []source.Service, keep func(service, id string) bool) []sour
 // mergeInstances is merge within one service. Without anything kept it returns
 // in itself.
 func mergeInstances(service string, have, in []source.Instance, keep func(service, id string) bool) []source.Instance {
-	if sameMemory(have, in) {
+	if source.SameMemory(have, in) {
 		return in
 	}
 	var kept []source.Instance
@@ -205,24 +205,7 @@ func instances(services []source.Service) map[instance]bool {
 }
 
 // sameServices tells whether a and b are equal in every field.
-func sameServices(a, b []source.Service) bool {
-	return slices.EqualFunc(a, b, func(x, y source.Service) bool {
-		return x.Name == y.Name && x.CreateIndex == y.CreateIndex && sameInstances(x.Instances, y.Instances)
-	})
-}
-
-func sameInstances(a, b []source.Instance) bool {
-	return sameMemory(a, b) || slices.EqualFunc(a, b, func(i, j source.Instance) bool {
-		return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
-			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
-	})
-}
-
-// sameMemory tells whether a and b are one slice: sources hand on what did not
-// change.
-func sameMemory(a, b []source.Instance) bool {
-	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
-}
+func sameServices(a, b []source.Service) bool { return slices.EqualFunc(a, b, source.Service.Equal) }
 
 // earliest returns the earlier of two moments, where zero means never.
 func earliest(a, b time.Time) time.Time {

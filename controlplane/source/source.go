@@ -9,6 +9,7 @@ package source
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -66,6 +67,23 @@ type Service struct {
 	Instances   []Instance // sorted by ID; critical ones included
 	CreateIndex uint64     // lowest of the instances'; breaks ownership ties
 }
+
+// Equal tells whether two services are equal in every field.
+func (s Service) Equal(t Service) bool {
+	return s.Name == t.Name && s.CreateIndex == t.CreateIndex && EqualInstances(s.Instances, t.Instances)
+}
+
+// EqualInstances tells whether two lists of instances are equal in every field.
+func EqualInstances(a, b []Instance) bool {
+	return SameMemory(a, b) || slices.EqualFunc(a, b, func(i, j Instance) bool {
+		return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
+			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
+	})
+}
+
+// SameMemory tells whether a and b are one slice: sources hand on what did not
+// change.
+func SameMemory(a, b []Instance) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
 
 // Instance is one registered instance of a service.
 type Instance struct {

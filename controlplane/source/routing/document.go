@@ -31,7 +31,26 @@ type Document struct {
 
 // Decode reads a document. An error means that nothing in it can be used; it
 // says the line where that is known, not the file.
-func Decode(f Format, data []byte) (Document, error) {
+func Decode(f Format, data []byte) (Document, error) { return new(Memory).Decode(f, data) }
+
+// Memory decodes one version of a document after the other. Entries that are as
+// they were, which in a large document is nearly all, cost only a look where the
+// notation tells where an entry ends: in JSON. The result is that of the
+// function Decode. Its services share memory with those of earlier results, so
+// nobody may modify them. The zero Memory is ready.
+type Memory struct {
+	entries []remembered // of the last document that could be used, by index
+}
+
+// remembered is an entry without a problem, and what was made of it.
+type remembered struct {
+	raw       string // "" = nothing is remembered
+	service   string
+	instances []source.Instance
+}
+
+// Decode is the function Decode.
+func (m *Memory) Decode(f Format, data []byte) (Document, error) {
 	if len(data) > MaxSize {
 		return Document{}, fmt.Errorf("%d bytes; want at most %d", len(data), MaxSize)
 	}
@@ -42,15 +61,22 @@ func Decode(f Format, data []byte) (Document, error) {
 	if len(t.entries) > maxEntries {
 		return Document{}, fmt.Errorf("%d %s; want at most %d", len(t.entries), listKey, maxEntries)
 	}
-	d := decoder{services: make(map[string]*source.Service)}
+	d := decoder{services: make(map[string]*source.Service, len(m.entries))}
 	for _, key := range t.unknown {
 		d.doc.Problems = append(d.doc.Problems, Problem{
 			Entry: -1, Field: quoted(key), Reason: "unknown field; want " + listKey,
 		})
 	}
+	entries := make([]remembered, len(t.entries))
 	for i, e := range t.entries {
-		d.entry(i, e)
+		if e.raw != nil && i < len(m.entries) && m.entries[i].raw == string(e.raw) {
+			entries[i] = m.entries[i]
+		} else {
+			entries[i] = d.decode(i, e)
+		}
+		d.add(entries[i].service, entries[i].instances)
 	}
+	m.entries = entries
 	return d.finish(), nil
 }
 
@@ -60,24 +86,52 @@ type decoder struct {
 	services map[string]*source.Service
 }
 
-// add files an instance under its service.
-func (d *decoder) add(service string, in source.Instance) {
+// decode decodes an entry, and remembers it if nothing is wrong with it.
+func (d *decoder) decode(index int, e entry) remembered {
+	problems := len(d.doc.Problems)
+	service, instances := d.entry(index, e)
+	slices.SortStableFunc(instances, byID)
+	r := remembered{service: service, instances: instances}
+	if len(d.doc.Problems) == problems {
+		r.raw = string(e.raw)
+	}
+	return r
+}
+
+// add files the instances of an entry, sorted by ID, under their service.
+func (d *decoder) add(service string, instances []source.Instance) {
 	s := d.services[service]
 	if s == nil {
-		s = &source.Service{Name: service, CreateIndex: in.CreateIndex}
-		d.services[service] = s
+		d.services[service] = &source.Service{Name: service, CreateIndex: instances[0].CreateIndex, Instances: instances}
+		return
 	}
-	s.Instances = append(s.Instances, in)
+	s.Instances = append(slices.Clip(s.Instances), instances...) // a copy: the entry's is remembered
 }
 
 func (d *decoder) finish() Document {
+	d.doc.Services = make([]source.Service, 0, len(d.services))
 	for _, s := range d.services {
-		unique(s.Instances)
-		slices.SortFunc(s.Instances, func(a, b source.Instance) int { return strings.Compare(a.ID, b.ID) })
+		s.Instances = sorted(s.Instances)
 		d.doc.Services = append(d.doc.Services, *s)
 	}
 	slices.SortFunc(d.doc.Services, func(a, b source.Service) int { return cmp.Compare(a.Name, b.Name) })
 	return d.doc
+}
+
+func byID(a, b source.Instance) int { return strings.Compare(a.ID, b.ID) }
+
+// sorted returns instances sorted by ID, each with an ID of its own. It does
+// not modify those given, of which equal IDs are in the document's order.
+func sorted(instances []source.Instance) []source.Instance {
+	for i := 1; i < len(instances); i++ {
+		if instances[i-1].ID >= instances[i].ID {
+			instances = slices.Clone(instances)
+			unique(instances)
+			slices.SortFunc(instances, byID)
+			break
+		}
+	}
+	return instances
 }
 
 // unique gives instances that repeat an ID one of their own: a backend may

@@ -40,10 +40,11 @@ type item struct {
 	*decoder
 	line, index int
 	name        string
+	instances   []source.Instance
 }
 
 // problem records a mistake in a field ("" = the entry).
-func (it item) problem(field, format string, args ...any) Problem {
+func (it *item) problem(field, format string, args ...any) Problem {
 	p := Problem{Line: it.line, Entry: it.index, Service: it.name, Field: field, Reason: fmt.Sprintf(format, args...)}
 	it.doc.Problems = append(it.doc.Problems, p)
 	return p
@@ -51,35 +52,44 @@ func (it item) problem(field, format string, args ...any) Problem {
 
 // refuse leaves an instance in place of an entry that p costs as a whole, for
 // compile to show as refused. It claims no port: that would keep others off it.
-func (it item) refuse(p Problem) {
+func (it *item) refuse(p Problem) {
 	p.Line, p.Service = 0, ""
 	name := it.name
 	if name == "" {
 		name = fmt.Sprintf("%s[%d]", listKey, it.index)
 	}
-	it.add(name, source.Instance{ID: p.Error(), Tags: []string{"dill", listenerTag}, CreateIndex: uint64(it.index) + 1})
+	it.name = name
+	it.instances = []source.Instance{{ID: p.Error(), Tags: []string{"dill", listenerTag}, CreateIndex: uint64(it.index) + 1}}
 }
 
-func (d *decoder) entry(index int, e entry) {
+// entry returns the service that an entry is for and its instances, at least
+// one, in the entry's order.
+func (d *decoder) entry(index int, e entry) (service string, instances []source.Instance) {
 	it := item{decoder: d, line: e.line, index: index}
-	if e.err != nil {
-		it.refuse(it.problem("", "%v", e.err))
+	it.decode(e.table())
+	return it.name, it.instances
+}
+
+func (it *item) decode(fields map[string]any, err error) {
+	if err != nil {
+		it.refuse(it.problem("", "%v", err))
 		return
 	}
-	name, ok := text(e.fields[nameField])
+	name, ok := text(fields[nameField])
 	if !ok || strings.TrimSpace(name) == "" {
-		it.refuse(it.problem(nameField, "%s; %s", missing(e.fields, nameField), wantName))
+		it.refuse(it.problem(nameField, "%s; %s", missing(fields, nameField), wantName))
 		return
 	}
 	it.name = name
-	base := append([]string{"dill"}, it.listeners(e.fields)...)
-	opts := it.options("", e.fields, []string{nameField, listenerField, backendsField})
+	base := append([]string{"dill"}, it.listeners(fields)...)
+	opts := it.options("", fields, []string{nameField, listenerField, backendsField})
 
-	backends := listOf(e.fields[backendsField])
+	backends := listOf(fields[backendsField])
 	if len(backends) == 0 {
-		it.refuse(it.problem(backendsField, "%s; %s", missing(e.fields, backendsField), wantBackends))
+		it.refuse(it.problem(backendsField, "%s; %s", missing(fields, backendsField), wantBackends))
 		return
 	}
+	it.instances = make([]source.Instance, 0, len(backends))
 	for i, b := range backends {
 		it.backend(i, b, base, opts)
 	}
@@ -87,7 +97,7 @@ func (d *decoder) entry(index int, e entry) {
 
 // listeners returns the claims of an entry. One that cannot even be written as
 // a tag is claimed as nothing, for compile to refuse.
-func (it item) listeners(fields map[string]any) []string {
+func (it *item) listeners(fields map[string]any) []string {
 	list := listOf(fields[listenerField])
 	if len(list) == 0 {
 		it.problem(listenerField, "%s; %s", missing(fields, listenerField), wantListener)
@@ -107,7 +117,7 @@ func (it item) listeners(fields map[string]any) []string {
 // options returns the option tags among fields by their field's name. where is
 // "" for the entry or names the backend; known are the fields that are no
 // options.
-func (it item) options(where string, fields map[string]any, known []string) map[string]string {
+func (it *item) options(where string, fields map[string]any, known []string) map[string]string {
 	tags := make(map[string]string)
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		if slices.Contains(known, key) {
@@ -156,7 +166,7 @@ func optionText(key string, v any) (string, error) {
 }
 
 // backend adds the instance of one element of backends.
-func (it item) backend(i int, v any, base []string, opts map[string]string) {
+func (it *item) backend(i int, v any, base []string, opts map[string]string) {
 	field := fmt.Sprintf("%s[%d]", backendsField, i)
 	if table, ok := v.(map[string]any); ok {
 		own := it.options(field, table, []string{addressField})
@@ -184,7 +194,7 @@ func (it item) backend(i int, v any, base []string, opts map[string]string) {
 	if addr == "" {
 		addr = field
 	}
-	it.add(it.name, source.Instance{
+	it.instances = append(it.instances, source.Instance{
 		ID:          it.name + "/" + masked(addr),
 		Host:        host,
 		Port:        port,

@@ -4,7 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"reflect"
+	"slices"
 	"time"
 
 	"dill/controlplane/source"
@@ -20,6 +20,7 @@ type Keeper struct {
 	subject string // "routing file /etc/dill/routes.toml"
 	log     *slog.Logger
 
+	memory   Memory
 	content  [sha256.Size]byte // of the last good document
 	snapshot source.Snapshot   // as sent, or to be sent first
 	current  time.Time         // when the document last held what snapshot says
@@ -43,7 +44,7 @@ func (k *Keeper) Take(f Format, data []byte, sink source.Sink) error {
 		k.good(k.snapshot.Services, sink)
 		return nil
 	}
-	doc, err := Decode(f, data)
+	doc, err := k.memory.Decode(f, data)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (k *Keeper) Confirm(sink source.Sink) {
 
 func (k *Keeper) good(services []source.Service, sink source.Sink) {
 	k.current = time.Now()
-	changed := !k.snapshot.Synced || !reflect.DeepEqual(services, k.snapshot.Services)
+	changed := !k.snapshot.Synced || !slices.EqualFunc(services, k.snapshot.Services, source.Service.Equal)
 	recovered := k.snapshot.Err != nil
 	if !changed && !recovered {
 		return

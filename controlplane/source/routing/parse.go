@@ -25,9 +25,26 @@ type tree struct {
 
 // entry is one element of the list.
 type entry struct {
-	line   int            // where it begins, 1-based; 0 = unknown
-	fields map[string]any // nil if err is set
-	err    error          // why it is no table
+	line  int             // where it begins, 1-based; 0 = unknown
+	value any             // nil if there is raw
+	raw   json.RawMessage // the element's own text, in JSON
+}
+
+// table returns the fields of an entry, or why it is no table.
+func (e entry) table() (map[string]any, error) {
+	v := e.value
+	if e.raw != nil {
+		dec := json.NewDecoder(bytes.NewReader(e.raw))
+		dec.UseNumber()
+		if err := dec.Decode(&v); err != nil {
+			return nil, plain("json: ", err)
+		}
+	}
+	fields, ok := v.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("is %s; want a table with name, listener and backends", kindOf(v))
+	}
+	return fields, nil
 }
 
 // errNoList is the answer to a document without the list; see the package
@@ -76,7 +93,7 @@ func parseTOML(data []byte) (tree, error) {
 		lines = make([]int, len(elements))
 	}
 	for i, e := range elements {
-		t.add(lines[i], e)
+		t.entries = append(t.entries, entry{line: lines[i], value: e})
 	}
 	return t, nil
 }
@@ -126,7 +143,7 @@ func parseYAML(data []byte) (tree, error) {
 	}
 	lines := elementLines(&doc, len(elements))
 	for i, e := range elements {
-		t.add(lines[i], e)
+		t.entries = append(t.entries, entry{line: lines[i], value: e})
 	}
 	return t, nil
 }
@@ -178,7 +195,8 @@ func plain(prefix string, err error) error {
 }
 
 func parseJSON(data []byte) (tree, error) {
-	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
+	if !json.Valid(data) {
+		err := json.Unmarshal(data, new(json.RawMessage))
 		if at, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return tree{}, fmt.Errorf("line %d: %w", 1+bytes.Count(data[:at.Offset], []byte("\n")), plain("", err))
 		}
@@ -186,7 +204,6 @@ func parseJSON(data []byte) (tree, error) {
 	}
 	// The document is valid from here on: tokens come without errors.
 	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
 	if open, _ := dec.Token(); open != json.Delim('{') {
 		return tree{}, fmt.Errorf("no object; want {%q: […]}", listKey)
 	}
@@ -227,23 +244,14 @@ func (t *tree) addJSON(dec *json.Decoder, data []byte) error {
 		at += len(data[at:]) - len(bytes.TrimLeft(data[at:], ", \t\r\n"))
 		line += bytes.Count(data[counted:at], []byte("\n"))
 		counted = at
-		var e any
-		if err := dec.Decode(&e); err != nil {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
-		t.add(line, e)
+		t.entries = append(t.entries, entry{line: line, raw: raw})
 	}
 	_, err := dec.Token() // the closing bracket
 	return err
-}
-
-func (t *tree) add(line int, e any) {
-	fields, ok := e.(map[string]any)
-	if !ok {
-		t.entries = append(t.entries, entry{line: line, err: fmt.Errorf("is %s; want a table with name, listener and backends", kindOf(e))})
-		return
-	}
-	t.entries = append(t.entries, entry{line: line, fields: fields})
 }
 
 // others returns the keys of top that are not the list, sorted.
