@@ -91,7 +91,7 @@ func (it *item) decode(fields map[string]any, err error) {
 	}
 	it.instances = make([]source.Instance, 0, len(backends))
 	for i, b := range backends {
-		it.backend(i, b, base, opts)
+		it.backend(i, b, slices.Clip(base), opts)
 	}
 }
 
@@ -185,7 +185,7 @@ func (it *item) backend(i int, v any, base []string, opts map[string]string) {
 	case err != nil:
 		it.problem(field, `%s %v; want "host:port"`, quoted(addr), err)
 	}
-	tags := slices.Clone(base)
+	tags := base // one list for all backends without options
 	for _, key := range slices.Sorted(maps.Keys(opts)) {
 		if opts[key] != "" {
 			tags = append(tags, opts[key])
