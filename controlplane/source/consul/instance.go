@@ -19,9 +19,22 @@ const (
 // isOurs tells whether a tag is meant for dill.
 func isOurs(t string) bool { return t == tag || strings.HasPrefix(t, tagPrefix) }
 
-// ours returns those of tags that are meant for dill, in their order.
+// ours returns those of tags that are meant for dill, in their order: tags
+// itself if all are.
 func ours(tags []string) []string {
-	var out []string
+	n := 0
+	for _, t := range tags {
+		if isOurs(t) {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return nil
+	case len(tags):
+		return tags
+	}
+	out := make([]string, 0, n)
 	for _, t := range tags {
 		if isOurs(t) {
 			out = append(out, t)
@@ -33,10 +46,14 @@ func ours(tags []string) []string {
 // asking picks the services that ask for a listener from a catalog, with the
 // union of their instances' tags, sorted.
 func asking(catalog map[string][]string) map[string][]string {
-	out := make(map[string][]string)
+	out := make(map[string][]string, len(catalog))
 	for name, tags := range catalog {
 		if slices.Contains(tags, tag) {
-			out[name] = slices.Sorted(slices.Values(ours(tags)))
+			t := ours(tags)
+			if !slices.IsSorted(t) {
+				t = slices.Sorted(slices.Values(t))
+			}
+			out[name] = t
 		}
 	}
 	return out
