@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 )
 
 // BenchmarkPublication is one change in a table of 2,000 listeners with 10
-// backends each, from snapshot to Plane.Publish.
+// backends each, from snapshot to Plane.Publish, and a change of all of them.
 func BenchmarkPublication(b *testing.B) {
-	for _, mode := range []string{"trusted", "settling"} {
+	for _, mode := range []string{"trusted", "settling", "everything"} {
 		b.Run(mode, func(b *testing.B) {
 			p := New(Config{
 				Plane: new(plane), Names: new(names),
@@ -31,10 +32,17 @@ func BenchmarkPublication(b *testing.B) {
 				}
 				services = append(services, svc(fmt.Sprintf("s%04d", i), 5000+i, ids...))
 			}
-			first := services[0]
+			first, other := services[0], slices.Clone(services)
+			for i := range other {
+				other[i].Instances = slices.Clone(other[i].Instances)
+				other[i].Instances[i%10].Port++
+			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				services[0] = svc("s0000", 5000, "n1", fmt.Sprintf("n%d", 2+i%2))
+				if mode == "everything" {
+					services, other = other, services
+				}
 				p.Sink(source.Snapshot{Source: "consul", Synced: true, Suspect: mode == "settling", Services: append([]source.Service(nil), services...)})
 				p.collect(time.Now())
 				p.evaluate(b.Context(), time.Now())
