@@ -66,6 +66,8 @@ type compiler struct {
 	// What went into the listener that is being built.
 	named   bool     // host names
 	dialled []uint16 // ports of backends and their proxies
+
+	candidates []candidate // scratch of backends
 }
 
 func (c *compiler) compile() Result {

@@ -81,14 +81,16 @@ func (cl *claim) allow() []netip.Prefix {
 	return slices.Clone(all)
 }
 
+// candidate is a backend before those with one address are told apart.
+type candidate struct {
+	route.Backend
+	createIndex uint64
+}
+
 // backends returns what is behind an awarded claim: the members to be served,
 // sorted by address, one for each.
 func (c *compiler) backends(cl *claim) []*route.Backend {
-	type candidate struct {
-		route.Backend
-		createIndex uint64
-	}
-	found := make([]candidate, 0, len(cl.members))
+	found := c.candidates[:0]
 	var room [8]netip.AddrPort // of most instances, and a proxy
 	for _, in := range cl.members {
 		if !c.serves(in.Health) {
@@ -124,6 +126,7 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 			found = append(found, candidate{b, in.CreateIndex})
 		}
 	}
+	c.candidates = found
 	slices.SortFunc(found, func(a, b candidate) int {
 		if n := a.Addr.Compare(b.Addr); n != 0 {
 			return n
