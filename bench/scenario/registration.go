@@ -169,6 +169,11 @@ type visitor struct {
 // for it, and with the call itself.
 type span struct{ afterCall, whole time.Duration }
 
+// closingProbe is how long a look at a port that is closing may take. The kernel
+// drops a SYN that comes in the very microseconds of the close, and the client
+// would send it again after a second.
+const closingProbe = 50 * time.Millisecond
+
 func (v *visitor) comeAndGo(ctx context.Context, name string) (opened, closed span, err error) {
 	opened, err = v.time(ctx, "the port serves",
 		func() error { return v.Register(ctx, name, v.listen.Port(), v.backend) },
@@ -176,7 +181,7 @@ func (v *visitor) comeAndGo(ctx context.Context, name string) (opened, closed sp
 	if err == nil {
 		closed, err = v.time(ctx, "the port is closed",
 			func() error { return v.Deregister(ctx, name) },
-			func() bool { return errors.Is(load.Probe(v.listen, time.Second), syscall.ECONNREFUSED) })
+			func() bool { return errors.Is(load.Probe(v.listen, closingProbe), syscall.ECONNREFUSED) })
 	}
 	if err != nil {
 		err = fmt.Errorf("service %s at %s: %w", name, v.listen, err)

@@ -115,8 +115,10 @@ func TestRightsThatAreLostTakeNothingAway(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	s := o.await(t, "the hidden service alone is stale", func(s source.Snapshot) bool { return current(s) && len(s.Stale) == 1 })
-	if one := s.Stale[0]; one.Service != "api" || !errors.Is(one.Err, errHidden) || time.Since(one.Since) > time.Minute {
+	s := o.await(t, "the hidden service alone is stale", func(s source.Snapshot) bool {
+		return current(s) && len(s.Stale) == 1 && s.Stale[0].Service == "api"
+	})
+	if one := s.Stale[0]; !errors.Is(one.Err, errHidden) || time.Since(one.Since) > time.Minute {
 		t.Errorf("stale is %+v", one)
 	}
 	never(t, "something is gone", o.since(n), func(s source.Snapshot) bool { return !keeps(s) })
