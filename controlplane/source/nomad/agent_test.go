@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -134,7 +135,8 @@ func startAgent(t *testing.T, dev bool, config string, secure *tls.Config) *agen
 }
 
 // killTasks ends what outlived the agent of that directory: its executors, which
-// are known by their arguments, and their children, the tasks.
+// are known by their arguments, their children, the tasks, and its writers of
+// logs, which are known by what they have open.
 func killTasks(dir string) {
 	executors := make(map[string]bool)
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -143,10 +145,8 @@ func killTasks(dir string) {
 		if bytes.Contains(args, []byte("executor")) && bytes.Contains(args, []byte(dir+"/")) {
 			executors[filepath.Base(filepath.Dir(file))] = true
 		}
-	}
-	kill := func(pid string) {
-		if n, err := strconv.Atoi(pid); err == nil {
-			syscall.Kill(n, syscall.SIGKILL)
+		if bytes.Contains(args, []byte("logmon")) && hasOpen(filepath.Dir(file), dir) {
+			kill(filepath.Base(filepath.Dir(file)))
 		}
 	}
 	files, _ = filepath.Glob("/proc/[0-9]*/stat")
@@ -161,6 +161,22 @@ func killTasks(dir string) {
 	for pid := range executors {
 		kill(pid)
 	}
+}
+
+func kill(pid string) {
+	if n, err := strconv.Atoi(pid); err == nil {
+		syscall.Kill(n, syscall.SIGKILL)
+	}
+}
+
+// hasOpen tells whether a process, by its directory in /proc, has a file below
+// dir open.
+func hasOpen(process, dir string) bool {
+	links, _ := filepath.Glob(filepath.Join(process, "fd/*"))
+	return slices.ContainsFunc(links, func(link string) bool {
+		to, _ := os.Readlink(link)
+		return strings.HasPrefix(to, dir+"/")
+	})
 }
 
 // unmountBelow takes away the small file systems that Nomad, run as root, gives
