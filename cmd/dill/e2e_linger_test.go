@@ -18,11 +18,7 @@ const promptly = 5 * time.Second
 func TestOnlyInstanceCriticalKeepsThePortForTheLinger(t *testing.T) {
 	t.Parallel()
 	const linger = 3 * time.Second
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '%v'\n", agent.Addr(), linger))
-	one, port := talking(t, "one"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, one, port := serveOne(t, fmt.Sprintf("listeners.linger = '%v'\n", linger))
 	live, probes := session(t, port, "one"), probe(t, port)
 	probes.hear(t, "one", 10)
 
@@ -48,11 +44,7 @@ func TestOnlyInstanceCriticalKeepsThePortForTheLinger(t *testing.T) {
 func TestLingerDoesNotEndWhileConsulIsSilent(t *testing.T) {
 	t.Parallel()
 	const linger = 2 * time.Second
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '%v'\n", agent.Addr(), linger))
-	one, port := talking(t, "one"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, _, port := serveOne(t, fmt.Sprintf("listeners.linger = '%v'\n", linger))
 	probes := probe(t, port)
 
 	must(t, agent.SetTTL("web-1", "critical"))
@@ -90,11 +82,7 @@ func TestDeregisteredOnlyInstanceClosesThePortAtOnce(t *testing.T) {
 func TestInstanceReturningWithinTheLingerLeavesNoGap(t *testing.T) {
 	t.Parallel()
 	const linger = 3 * time.Second
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '%v'\n", agent.Addr(), linger))
-	one, port := talking(t, "one"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, _, port := serveOne(t, fmt.Sprintf("listeners.linger = '%v'\n", linger))
 	live, probes := session(t, port, "one"), probe(t, port)
 	critical := time.Now()
 	for range 2 {
@@ -118,11 +106,8 @@ func TestInstanceReturningWithinTheLingerLeavesNoGap(t *testing.T) {
 // connected to the old one stays so.
 func TestReplacementOfTheOnlyInstanceLeavesNoGap(t *testing.T) {
 	t.Parallel()
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '1h'\n", agent.Addr()))
-	one, two, port := talking(t, "one"), talking(t, "two"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, _, port := serveOne(t, "listeners.linger = '1h'\n")
+	two := talking(t, "two")
 	live, probes := session(t, port, "one"), probe(t, port)
 
 	must(t, agent.SetTTL("web-1", "critical"))
@@ -146,11 +131,8 @@ func TestReplacementOfTheOnlyInstanceLeavesNoGap(t *testing.T) {
 // port as if they were not there.
 func TestInstanceReturningWhileOldSessionsDrain(t *testing.T) {
 	t.Parallel()
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '1h'\n", agent.Addr()))
-	one, two, port := talking(t, "one"), talking(t, "two"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, one, port := serveOne(t, "listeners.linger = '1h'\n")
+	two := talking(t, "two")
 	first := session(t, port, "one")
 
 	must(t, agent.Deregister("web-1"))

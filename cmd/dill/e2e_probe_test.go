@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"dill/controlplane/consultest"
 	"dill/dataplane/dptest"
 )
 
@@ -23,6 +24,18 @@ func talking(t *testing.T, text string) *dptest.Backend {
 			dptest.Echo(p)
 		}
 	})
+}
+
+// serveOne runs a Consul and dill with these settings besides, and has dill
+// serve the instance web-1 of web, the backend one, which tells "one", at port.
+func serveOne(t *testing.T, settings string) (agent *consultest.Agent, r *rig, one *dptest.Backend, port netip.AddrPort) {
+	t.Helper()
+	agent = consultest.New(t, consultest.Options{})
+	r = launch(t, fmt.Sprintf("consul.address = %q\n%s", agent.Addr(), settings))
+	one, port = talking(t, "one"), freeAddr(t)
+	register(t, agent, "web", "web-1", one.Addr(), port)
+	r.shows(port, one.Addr())
+	return agent, r, one, port
 }
 
 // session opens a connection to addr, which must lead to the backend that

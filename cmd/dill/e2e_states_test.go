@@ -30,11 +30,8 @@ func registerElsewhere(t *testing.T, agent *consultest.Agent, service, id string
 // the other instance at once, and established sessions live on.
 func TestMaintenanceDrainsAtOnce(t *testing.T) {
 	t.Parallel()
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '1h'\n", agent.Addr()))
-	one, two, port := talking(t, "one"), talking(t, "two"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, one, port := serveOne(t, "listeners.linger = '1h'\n")
+	two := talking(t, "two")
 	live, probes := session(t, port, "one"), probe(t, port)
 	registerElsewhere(t, agent, "web", "web-2", two.Addr(), port)
 	r.shows(port, sorted(one, two)...)
@@ -76,11 +73,7 @@ func TestMaintenanceDrainsAtOnce(t *testing.T) {
 // back with the end of the maintenance.
 func TestMaintenanceOfTheOnlyInstanceClosesThePortAtOnce(t *testing.T) {
 	t.Parallel()
-	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '1h'\n", agent.Addr()))
-	one, port := talking(t, "one"), freeAddr(t)
-	register(t, agent, "web", "web-1", one.Addr(), port)
-	r.shows(port, one.Addr())
+	agent, r, one, port := serveOne(t, "listeners.linger = '1h'\n")
 	live := session(t, port, "one")
 
 	// It is not taken for a failure after one, either.
