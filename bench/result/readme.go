@@ -59,7 +59,7 @@ func (f *File) markdown(b *strings.Builder, dir, link string) {
 			versions = append(versions, p.Version)
 		}
 	}
-	fmt.Fprintf(b, "\nMeasured on %s with dill %s beside %s; %s. Medians of up to %d rounds of %s each.",
+	fmt.Fprintf(b, "\nMeasured on %s with dill %s beside %s; %s. Medians of up to %d rounds of %s each, twice as many where a target was in doubt.",
 		f.Began.Format("2 January 2006"), f.Dill, strings.Join(versions, ", "), f.Machine, f.Settings.Pairs, f.Settings.Duration)
 	if f.Source == "consul" {
 		fmt.Fprintf(b, " dill got its services from %s.", f.Consul)
