@@ -346,7 +346,7 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	if bits&(sys.RdHup|sys.Hup|sys.Err) != 0 {
 		d.set(hinted)
 	}
-	if bits&(sys.Hup|sys.Err) != 0 {
+	if bits&sys.Err != 0 || bits&sys.Hup != 0 && !d.has(shut) {
 		d.set(gone)
 	}
 	if bits&(sys.Out|sys.Hup|sys.Err) != 0 {

@@ -79,10 +79,13 @@ func (l *loop) copy(src, dst *side, f *flow, first bool) int {
 		if first {
 			f.full = 0
 		}
-		if !src.has(hinted | urgent) {
-			// Drained: the next byte brings an edge. With a FIN or an error
-			// announced there is no further edge, and we read on.
-			src.clear(readable)
+		switch {
+		case src.has(urgent | gone | failed):
+			// Stopped at a mark or before an error, of which no edge will tell.
+		case src.has(hinted):
+			src.set(eof) // the FIN that was announced came right behind
+		default:
+			src.clear(readable) // the next byte brings an edge
 		}
 	} else if f.full++; f.full >= spliceAfter && l.pipes.ask > 0 {
 		f.full, f.small, f.splicing = 0, 0, true

@@ -36,8 +36,8 @@ type sideFlags uint16
 const (
 	readable sideFlags = 1 << iota
 	writable
-	hinted  // EPOLLRDHUP, HUP or ERR was seen: a short read is not the end
-	gone    // of these, HUP or ERR: the end of its stream may be a reset
+	hinted  // EPOLLRDHUP, HUP or ERR was seen: no edge will tell of more
+	gone    // ERR was seen, or HUP before our FIN: its end may be a reset
 	eof     // reading is over
 	failed  // reset for good, whatever later calls return
 	shut    // FIN sent
