@@ -30,6 +30,8 @@ type Config struct {
 
 	Splice   SpliceMode // SpliceAuto
 	PipeSize int        // bytes asked for a splice pipe; 1 MiB
+
+	BusyPoll time.Duration // a loop polls so long before it sleeps, see loop.wait; 100 µs
 }
 
 // SpliceMode says when bytes move through a pipe instead of a buffer.
@@ -50,7 +52,8 @@ const (
 	defaultHalfCloseTimeout    = 5 * time.Minute
 	defaultDrainTimeout        = 30 * time.Second
 	defaultKeepAlive           = 30 * time.Second
-	defaultPipeSize            = 1 << 20 // fs.pipe-max-size, the most an unprivileged user may ask for
+	defaultBusyPoll            = 100 * time.Microsecond // between net.core.busy_poll's suggestion and KVM's halt_poll_ns
+	defaultPipeSize            = 1 << 20                // fs.pipe-max-size, the most an unprivileged user may ask for
 )
 
 func (c Config) withDefaults() Config {
@@ -67,6 +70,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxConnections, 0)
 	set(&c.Backlog, 0)
 	set(&c.PipeSize, defaultPipeSize)
+	set(&c.BusyPoll, defaultBusyPoll)
 	c.ConnectTries = max(1, min(c.ConnectTries, route.MaxTries))
 	c.Loops = max(1, c.Loops)
 	return c

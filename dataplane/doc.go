@@ -27,6 +27,8 @@
 // The raw wait is what makes it fast: between two messages of a stream, to
 // park in a blocking system call costs two trips through the scheduler. It is
 // bounded, so the collector and other goroutines wait a millisecond at most.
+// Between lone messages in quick succession the loop does not sleep at all for a
+// moment (BusyPoll): there, most of the time went into waking it on another CPU.
 //
 // # The life of a connection
 //

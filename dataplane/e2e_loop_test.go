@@ -74,6 +74,57 @@ func TestPanicInATask(t *testing.T) {
 	}
 }
 
+// TestBusyPoll: a loop polls while one client and its server take turns, and
+// only then: not for messages with pauses between, not for big streams, not for
+// long once the last message has passed.
+func TestBusyPoll(t *testing.T) {
+	const turns = 200
+	talk := func(t *testing.T, r *rig, turns int, pause time.Duration) (polls uint64) {
+		client := Dial(t, r.front)
+		polled := since("busy_polls")
+		for range turns {
+			if err := roundTrip(client, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			if pause > 0 {
+				Poll(pause, func() bool { return false })
+			}
+		}
+		return polled()
+	}
+	// One second is longer than any pause between two turns.
+	alone := func(busy time.Duration) setup {
+		return setup{cfg: dataplane.Config{Loops: 1, BusyPoll: busy}, serve: echoes}
+	}
+	t.Run("turns", func(t *testing.T) {
+		r := start(t, alone(time.Second))
+		if n := talk(t, r, turns, 0); n < turns {
+			t.Errorf("polled %d times in %d turns", n, turns)
+		}
+		Poll(time.Second, func() bool { return false }) // the last one
+		quiet(t, "after the last turn")
+	})
+	t.Run("pauses", func(t *testing.T) {
+		if n := talk(t, start(t, alone(10*time.Millisecond)), 20, 20*time.Millisecond); n > 0 {
+			t.Errorf("polled %d times between messages with pauses", n)
+		}
+	})
+	t.Run("switched off", func(t *testing.T) {
+		if n := talk(t, start(t, alone(-1)), turns, 0); n > 0 {
+			t.Errorf("polled %d times", n)
+		}
+	})
+	t.Run("big stream", func(t *testing.T) {
+		const n = 64 << 20
+		r := start(t, setup{cfg: dataplane.Config{Loops: 1, BusyPoll: time.Second}})
+		polls, splices := since("busy_polls"), since("splices")
+		r.play(t, []Op{Write(n), ReadToEOF(0), Close()}, []Op{Read(n), Close()})
+		if polls() > splices()/10 {
+			t.Errorf("polled %d times in %d splices", polls(), splices())
+		}
+	})
+}
+
 // underBulk starts a rig on one loop that relays endless streams between peers
 // in another process, beside its own listener.
 func underBulk(t *testing.T, streams int) *rig {

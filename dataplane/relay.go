@@ -91,6 +91,7 @@ func (l *loop) copy(src, dst *side, f *flow, first bool) int {
 		f.full, f.small, f.splicing = 0, 0, true
 	}
 	sent := l.send(dst, l.scratch[:n])
+	l.passed = sent == n && n < len(l.scratch)
 	if sent < n && !dst.has(failed) {
 		f.buf = l.buffers.get(l.scratch[sent:n])
 	}

@@ -39,6 +39,7 @@ type counters struct {
 	Splices        atomic.Uint64 `stat:"splices"`        // calls that did
 	PipeShortage   atomic.Uint64 `stat:"pipe_shortage"`  // times a big stream had to be copied
 	Batches        atomic.Uint64 `stat:"batches"`        // epoll_wait calls that returned events
+	BusyPolls      atomic.Uint64 `stat:"busy_polls"`     // waits that polled before they slept
 	Stalls         atomic.Uint64 `stat:"stalls"`         // batches longer than 100 ms
 	Tasks          atomic.Uint64 `stat:"tasks"`          // tasks posted to a loop
 	TaskDelayMaxUs atomic.Uint64 `stat:"task_delay_max_us"`

@@ -215,6 +215,7 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 		Backlog:             d.Backlog,
 		Splice:              splice,
 		PipeSize:            d.PipeSize,
+		BusyPoll:            zeroIsOff(d.BusyPoll),
 	}
 }
 

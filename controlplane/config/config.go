@@ -62,8 +62,9 @@ type Dataplane struct {
 	UserTimeout         time.Duration
 	MaxConnections      int // AutoConnections = from the open file limit; see ConnectionLimit
 	Splice              bool
-	PipeSize            int // bytes
-	Backlog             int // 0 = the system's somaxconn
+	PipeSize            int           // bytes
+	Backlog             int           // 0 = the system's somaxconn
+	BusyPoll            time.Duration // 0 = never
 	EjectFailures       int
 }
 

@@ -52,7 +52,8 @@ func defaults() Config {
 		Dataplane: Dataplane{
 			ConnectTimeout: 5 * time.Second, ConnectTries: 3, ConnectTotalTimeout: 15 * time.Second,
 			HalfCloseTimeout: 5 * time.Minute, KeepAlive: 30 * time.Second,
-			MaxConnections: AutoConnections, Splice: true, PipeSize: 1 << 20, EjectFailures: 3,
+			MaxConnections: AutoConnections, Splice: true, PipeSize: 1 << 20,
+			BusyPoll: 100 * time.Microsecond, EjectFailures: 3,
 		},
 		Consul: Consul{
 			Enabled: true, Address: "http://127.0.0.1:8500", Wait: 40 * time.Second,
@@ -132,6 +133,7 @@ var samples = map[string][2]string{
 	"dataplane.splice":                {"false", "0"},
 	"dataplane.pipe_size":             {"65536", "128KiB"},
 	"dataplane.backlog":               {"128", "256"},
+	"dataplane.busy_poll":             {"20us", "0"},
 	"dataplane.eject_failures":        {"1", "0"},
 	"consul.address":                  {"https://consul.example:8501", "unix:///run/consul.sock"},
 	"consul.token":                    {"s3cret-file", "s3cret-env"},
