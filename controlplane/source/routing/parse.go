@@ -27,7 +27,7 @@ type tree struct {
 type entry struct {
 	line  int             // where it begins, 1-based; 0 = unknown
 	value any             // nil if there is raw
-	raw   json.RawMessage // the element's own text, in JSON; a part of the document
+	raw   json.RawMessage // the element's own text, in JSON
 }
 
 // table returns the fields of an entry, or why it is no table.
@@ -202,34 +202,28 @@ func parseJSON(data []byte) (tree, error) {
 		}
 		return tree{}, plain("", err)
 	}
-	// The document is valid from here on: it can be walked without care.
-	doc := walk{data: data, line: 1}
-	if !doc.enter('{') {
+	// The document is valid from here on: tokens come without errors.
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if open, _ := dec.Token(); open != json.Delim('{') {
 		return tree{}, fmt.Errorf("no object; want {%q: […]}", listKey)
 	}
 	var t tree
 	found := false
-	for doc.more() {
-		var key string
-		if err := json.Unmarshal(doc.value(), &key); err != nil {
-			return tree{}, err
-		}
-		doc.more() // stands before its value now
+	for dec.More() {
+		key, _ := dec.Token()
 		switch {
 		case key != listKey:
-			t.unknown = append(t.unknown, key)
-			doc.value()
+			t.unknown = append(t.unknown, key.(string))
+			if err := dec.Decode(new(json.RawMessage)); err != nil {
+				return tree{}, err
+			}
 		case found:
 			return tree{}, fmt.Errorf("%s is there twice", listKey)
-		case !doc.enter('['):
-			return tree{}, fmt.Errorf("%s is no list; want a list", listKey)
 		default:
 			found = true
-			for doc.more() {
-				line := doc.line
-				t.entries = append(t.entries, entry{line: line, raw: doc.value()})
+			if err := t.addJSON(dec, data); err != nil {
+				return tree{}, err
 			}
-			doc.leave()
 		}
 	}
 	if !found {
@@ -237,6 +231,27 @@ func parseJSON(data []byte) (tree, error) {
 	}
 	slices.Sort(t.unknown)
 	return t, nil
+}
+
+// addJSON adds the elements of the list that dec stands before in data.
+func (t *tree) addJSON(dec *json.Decoder, data []byte) error {
+	if open, _ := dec.Token(); open != json.Delim('[') {
+		return fmt.Errorf("%s is no list; want a list", listKey)
+	}
+	line, counted := 1, 0
+	for dec.More() {
+		at := int(dec.InputOffset()) // behind the token before: a comma and space follow
+		at += len(data[at:]) - len(bytes.TrimLeft(data[at:], ", \t\r\n"))
+		line += bytes.Count(data[counted:at], []byte("\n"))
+		counted = at
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+		t.entries = append(t.entries, entry{line: line, raw: raw})
+	}
+	_, err := dec.Token() // the closing bracket
+	return err
 }
 
 // others returns the keys of top that are not the list, sorted.
