@@ -20,6 +20,7 @@ func (s *session) askCatalog(ctx context.Context, q query) (catalog, reply, erro
 	}
 	found := asking(services)
 	if len(found) > 0 {
+		s.belied.Store(false)
 		return found, r, nil
 	}
 	if r.filtered || r.denying {
@@ -35,7 +36,9 @@ func (s *session) askCatalog(ctx context.Context, q query) (catalog, reply, erro
 		if err != nil {
 			return nil, r, err
 		}
-		found = asking(again)
+		if found = asking(again); len(found) > 0 && !s.belied.Swap(true) {
+			s.src.log.Warn("consul said that no service is left, which a consistent read denies: not believed", keyServices, len(found))
+		}
 	}
 	return found, r, nil
 }

@@ -221,6 +221,9 @@ func TestCatalogThatIsSuddenlyEmpty(t *testing.T) {
 			})
 			time.Sleep(time.Minute)
 			never(t, "it was believed", o.since(n), func(s source.Snapshot) bool { return len(s.Services) != 2 })
+			if told := o.log.matching("not believed"); len(told) != 1 {
+				t.Errorf("it is told %d times in a minute, want once: %v", len(told), told)
+			}
 		})
 	})
 	t.Run("truly", func(t *testing.T) {

@@ -61,6 +61,7 @@ type session struct {
 	known atomic.Int64 // services in the view
 	works atomic.Bool  // something could be read
 
+	belied  atomic.Bool // Consul's last plain word was an empty catalog, and not true
 	emptied atomic.Bool // all that was visible was seen to go, see gone
 
 	// Owned by run.
