@@ -16,7 +16,7 @@ type Options struct {
 	Allowed          map[string]netip.Addr // what labels stand for; keys in lower case
 	PortMin, PortMax int                   // inclusive
 
-	// Reserved are addresses that dill itself listens on: Peek, admin. Nobody
+	// Reserved are addresses that dill itself listens on: Peek, pprof. Nobody
 	// can claim them or reach them through a listener. [::] stands for IPv4
 	// as well here.
 	Reserved []netip.AddrPort
