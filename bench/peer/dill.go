@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -98,13 +97,10 @@ func (d *Dill) Start(ctx context.Context, at Site) (*Running, error) {
 // Launch starts the process with env added to the environment, from which
 // every other DILL_ variable is taken out.
 func (d *Dill) Launch(at Site, env []string) (*proc.Child, func(context.Context) (map[string]float64, error), error) {
-	attr, err := credential(at.User)
+	cmd, err := at.command(d.Path)
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := exec.Command(d.Path)
-	cmd.SysProcAttr = attr
-	cmd.Dir = at.Dir
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DILL_") }), env...)
 	counters := newCounterReader()
 	c, err := proc.Start("dill", cmd, counters.line)

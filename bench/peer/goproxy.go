@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -34,12 +33,10 @@ func (g Go) Start(ctx context.Context, at Site) (*Running, error) {
 	for _, b := range at.Backends {
 		backends = append(backends, b.String())
 	}
-	attr, err := credential(at.User)
+	cmd, err := at.command(g.Self, GoArg, at.Listen.String(), strings.Join(backends, ","))
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(g.Self, GoArg, at.Listen.String(), strings.Join(backends, ","))
-	cmd.SysProcAttr = attr
 	c, err := proc.Start("the Go proxy", cmd, nil)
 	if err != nil {
 		return nil, err

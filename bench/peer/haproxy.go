@@ -73,12 +73,10 @@ func (h *HAProxy) Start(ctx context.Context, at Site) (*Running, error) {
 	if err := os.WriteFile(file, []byte(h.Config(at)), 0o644); err != nil {
 		return nil, err
 	}
-	attr, err := credential(at.User)
+	cmd, err := at.command(h.path, "-db", "-f", file)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(h.path, "-db", "-f", file)
-	cmd.SysProcAttr = attr
 	c, err := proc.Start("haproxy", cmd, nil)
 	if err != nil {
 		return nil, err

@@ -103,16 +103,14 @@ func (n *Nginx) Start(ctx context.Context, at Site) (*Running, error) {
 	if err := os.WriteFile(file, []byte(n.Config(at)), 0o644); err != nil {
 		return nil, err
 	}
-	if err := hand(at.User, at.Dir); err != nil { // for its pid file
-		return nil, err
-	}
-	attr, err := credential(at.User)
-	if err != nil {
+	if err := at.handOver(); err != nil { // for its pid file
 		return nil, err
 	}
 	// -e: before it has read the file it would open a log where only root may.
-	cmd := exec.Command(n.path, "-e", "stderr", "-p", at.Dir, "-c", file)
-	cmd.SysProcAttr = attr
+	cmd, err := at.command(n.path, "-e", "stderr", "-p", at.Dir, "-c", file)
+	if err != nil {
+		return nil, err
+	}
 	c, err := proc.Start("nginx", cmd, nil)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/user"
 	"strconv"
 	"syscall"
@@ -89,6 +90,18 @@ func await(ctx context.Context, c *proc.Child, listen netip.AddrPort) (*Running,
 	}, nil
 }
 
+// command returns the command that runs program at the site, as its user. The
+// directory that the benchmark runs in may be closed to that user.
+func (s Site) command(program string, args ...string) (*exec.Cmd, error) {
+	attr, err := credential(s.User)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, args...)
+	cmd.SysProcAttr, cmd.Dir = attr, s.Dir
+	return cmd, nil
+}
+
 // credential returns the process attributes that make a child run as u; as the
 // present user when u is nil.
 func credential(u *user.User) (*syscall.SysProcAttr, error) {
@@ -109,19 +122,13 @@ func credential(u *user.User) (*syscall.SysProcAttr, error) {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 }
 
-// hand gives dir and what is in it to u.
-func hand(u *user.User, paths ...string) error {
-	if u == nil {
-		return nil
+// handOver gives the site's directory, but not what is in it, to its user.
+func (s Site) handOver() error {
+	attr, err := credential(s.User)
+	if attr == nil || err != nil {
+		return err
 	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	for _, path := range paths {
-		if err := os.Chown(path, uid, gid); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.Chown(s.Dir, int(attr.Credential.Uid), int(attr.Credential.Gid))
 }
 
 // Ports between which FreePorts looks: above what services use, below what

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"os"
 	"os/exec"
+	"os/user"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,8 +144,14 @@ func TestCountersOfAProcess(t *testing.T) {
 }
 
 // TestInstalledPeers starts those that are on this machine and sends a request
-// through each, which Start does.
+// through each, which Start does; where that is permitted also as another
+// user, who may not enter the directory that the benchmark runs in.
 func TestInstalledPeers(t *testing.T) {
+	t.Chdir(t.TempDir()) // below one that is closed to others
+	users := map[string]*user.User{"self": nil}
+	if nobody, err := user.Lookup("nobody"); err == nil && os.Getuid() == 0 {
+		users["nobody"] = nobody
+	}
 	s, err := sink.New(2)
 	if err != nil {
 		t.Fatal(err)
@@ -166,28 +174,47 @@ func TestInstalledPeers(t *testing.T) {
 			t.Log("not here:", p.err)
 			continue
 		}
-		t.Run(p.peer.Name(), func(t *testing.T) {
-			port, err := FreePorts(1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			at := Site{Dir: t.TempDir(), Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Backends: s.Addrs(), Threads: 2}
-			r, err := p.peer.Start(t.Context(), at)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Stop()
-			if err := load.Probe(r.Targets[0], 5*time.Second); err != nil {
-				t.Error(err)
-			}
-			if p.peer.Version() == "" {
-				t.Error("no version")
-			}
-			if p.peer.Name() == "nginx" && len(r.PIDs) != 3 {
-				t.Errorf("processes %v, want a master and two workers", r.PIDs)
-			}
-		})
+		for name, u := range users {
+			t.Run(p.peer.Name()+"/"+name, func(t *testing.T) {
+				port, err := FreePorts(1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				at := Site{
+					Dir: openDir(t), Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port),
+					Backends: s.Addrs(), User: u, Threads: 2,
+				}
+				r, err := p.peer.Start(t.Context(), at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Stop()
+				if err := load.Probe(r.Targets[0], 5*time.Second); err != nil {
+					t.Error(err)
+				}
+				if p.peer.Version() == "" {
+					t.Error("no version")
+				}
+				if p.peer.Name() == "nginx" && len(r.PIDs) != 3 {
+					t.Errorf("processes %v, want a master and two workers", r.PIDs)
+				}
+			})
+		}
 	}
+}
+
+// openDir returns a temporary directory that every user may enter.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "peer-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestPeerThatCannotStart(t *testing.T) {
