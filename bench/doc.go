@@ -30,6 +30,10 @@
 //	client ──► proxy ──► sink        packages load, peer, sink
 //	   └ reads the proxy's CPU clock when the window opens and closes
 //
+// The peer "direct" is no proxy at all: client and sink alone. A run says by how
+// much they then do more than with the fastest proxy. Were it little, they would
+// be what limits, and the ratios would say less than they seem to.
+//
 // Processor time is the scheduler's own clock of the proxy's processes, memory is
 // VmRSS, descriptors are the entries of /proc/PID/fd, latencies are HdrHistograms.
 package main

@@ -205,41 +205,6 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// TestGeneratorIsNotTheBottleneck is how it was checked that the load generator
-// and the sink are efficient enough: without a proxy between them they do clearly
-// more than with the simplest one, so it is the proxy that limits, and two
-// proxies can be told apart. The best of a few tries is taken on either side:
-// other work on the machine only ever slows things down.
-func TestGeneratorIsNotTheBottleneck(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures")
-	}
-	r := rig(t)
-	for _, tt := range []struct{ scenario, metric string }{
-		{"bulk1", result.Throughput}, {"rr64", result.Rate}, {"conn", result.Rate},
-	} {
-		chosen, err := scenario.Select(tt.scenario)
-		if err != nil {
-			t.Fatal(err)
-		}
-		best := map[string]float64{}
-		for range 4 {
-			for _, p := range []peer.Peer{peer.Direct{}, peer.Go{Self: r.Self}} {
-				turn, err := chosen[0].Measure(t.Context(), r, p)
-				if err != nil {
-					t.Fatal(err)
-				}
-				best[p.Name()] = max(best[p.Name()], turn.Values[tt.metric])
-			}
-		}
-		if ratio := best["direct"] / best["go"]; ratio < 1.2 {
-			t.Errorf("%s: only %.2f times as much without a proxy", tt.scenario, ratio)
-		} else {
-			t.Logf("%s: %.2f times as much without a proxy", tt.scenario, ratio)
-		}
-	}
-}
-
 // slowPeer is a peer that fails in its second round.
 type slowPeer struct {
 	peer.Direct

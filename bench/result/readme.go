@@ -64,6 +64,9 @@ func (f *File) markdown(b *strings.Builder, dir, link string) {
 	if f.Source == "consul" {
 		fmt.Fprintf(b, " dill got its services from %s.", f.Consul)
 	}
+	if text := f.headroom(); text != "" {
+		b.WriteString(" " + text)
+	}
 	b.WriteString("\n\n")
 	f.markdownPeers(b)
 	b.WriteString("\n| target | wanted | measured (quartiles) | |\n|---|---|---|---|\n")

@@ -90,6 +90,9 @@ func PrintTargets(w io.Writer, f *File) {
 	if unknown > 0 {
 		fmt.Fprintf(w, "  %d more were not measured.\n", unknown)
 	}
+	if text := f.headroom(); text != "" {
+		fmt.Fprintln(w, " ", text)
+	}
 	if f.Quick {
 		fmt.Fprintln(w, "  This was a quick look: that everything works is all it says.")
 	}
