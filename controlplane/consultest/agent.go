@@ -136,8 +136,8 @@ func (a *Agent) Stop() error { return a.proc.stop() }
 func (a *Agent) Cont() error { return a.proc.signal(syscall.SIGCONT) }
 
 // Restart starts the agent again, after killing it if it runs, on the same
-// ports and with its data if it has any, and waits until it takes
-// registrations.
+// ports, and waits until it takes registrations and has its data again, if it
+// keeps any.
 func (a *Agent) Restart(ctx context.Context) error {
 	if err := a.launch(); err != nil {
 		return err
@@ -189,7 +189,9 @@ func (a *Agent) await(ctx context.Context) error {
 
 // ready is nil when the agent takes registrations.
 func (a *Agent) ready(ctx context.Context) error {
-	q := (&api.QueryOptions{}).WithContext(ctx)
+	// Consistent, because a leader answers other queries before it has read all
+	// of its log.
+	q := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 	// Asked first, because it answers at once: a query that comes before the
 	// election is held for seconds.
 	leader, err := a.client.Status().LeaderWithQueryOptions(q)
