@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"dill/controlplane/source/outgoing"
 )
 
 const (
@@ -73,7 +75,7 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    2 * dialTimeout,
 		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: userTimeout, PingTimeout: userTimeout},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: outgoing.UserTimeout, PingTimeout: outgoing.UserTimeout},
 		MaxConnsPerHost:        cfg.MaxConnections,
 		MaxIdleConnsPerHost:    cfg.MaxConnections, // the default would reconnect for each query
 		IdleConnTimeout:        time.Minute,

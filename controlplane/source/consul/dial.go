@@ -10,27 +10,18 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"dill/controlplane/source/outgoing"
 )
 
-const (
-	dialTimeout = 2 * time.Second
-
-	// userTimeout is how long sent data may stay unacknowledged, and
-	// keepAlive probes a connection on which nothing is sent: a host that is
-	// gone is noticed in half a minute, not in the kernel's quarter of an hour.
-	userTimeout = 15 * time.Second
-
-	tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT of linux/tcp.h, which package syscall lacks
-)
-
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+const dialTimeout = 2 * time.Second
 
 // dialFunc is net.Dialer.DialContext, or what a test has instead.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // dialer returns how to connect to address, a URL.
 func dialer(address string) dialFunc {
-	d := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: keepAlive, Control: prepare}
+	d := outgoing.Dialer(dialTimeout)
 	if u, err := url.Parse(address); err == nil && u.Scheme == "unix" {
 		path := u.Host + u.Path
 		return func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -38,26 +29,6 @@ func dialer(address string) dialFunc {
 		}
 	}
 	return d.DialContext
-}
-
-// prepare sets up a socket before it connects.
-func prepare(network, _ string, raw syscall.RawConn) error {
-	if network == "unix" {
-		return nil
-	}
-	var failed error
-	err := raw.Control(func(fd uintptr) {
-		// Without it, the port that the kernel picks for this connection is
-		// one that no listener of dill's can open until the connection ends.
-		if failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); failed != nil {
-			return
-		}
-		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(userTimeout.Milliseconds()))
-	})
-	if err != nil {
-		return err
-	}
-	return failed
 }
 
 // counted counts connections for as long as they are open, and notes when one
