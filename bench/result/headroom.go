@@ -1,9 +1,8 @@
 package result
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
+	"math"
 )
 
 // direct is the peer that is no proxy at all: the load generator at the sink.
@@ -37,18 +36,17 @@ func (r *Row) Headroom() float64 {
 // headroom is a sentence on whether the load generator could have been what
 // limited, "" if that was not measured.
 func (f *File) headroom() string {
-	var rows []*Row
+	least, scenario := math.Inf(1), ""
 	for i := range f.Rows {
-		if f.Rows[i].Headroom() > 0 {
-			rows = append(rows, &f.Rows[i])
+		if h := f.Rows[i].Headroom(); h > 0 && h < least {
+			least, scenario = h, f.Rows[i].Scenario
 		}
 	}
-	if len(rows) == 0 {
+	if scenario == "" {
 		return ""
 	}
-	least := slices.MinFunc(rows, func(a, b *Row) int { return cmp.Compare(a.Headroom(), b.Headroom()) })
-	text := fmt.Sprintf("Without a proxy the load generator did at least %.2f times as much as with the fastest (%s).", least.Headroom(), least.Scenario)
-	if least.Headroom() < enough {
+	text := fmt.Sprintf("Without a proxy the load generator did at least %.2f times as much as with the fastest (%s).", least, scenario)
+	if least < enough {
 		text += fmt.Sprintf(" Below %.1f it may be the generator that limits, and the ratios say less.", enough)
 	}
 	return text

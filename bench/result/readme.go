@@ -55,7 +55,7 @@ func (f *File) Readme(path, dir string) error {
 func (f *File) markdown(b *strings.Builder, dir, link string) {
 	var versions []string
 	for _, p := range f.Peers {
-		if p.Name != "direct" && p.Name != "dill" {
+		if p.Name != direct && p.Name != "dill" {
 			versions = append(versions, p.Version)
 		}
 	}
