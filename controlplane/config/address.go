@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// localhost is the one name that stands for an address without being looked up.
+const localhost = "localhost"
+
 // listenAddress is an IP address and port to listen on, or empty.
 func listenAddress(field *netip.AddrPort) value {
 	return scalar[netip.AddrPort]{field: field, parse: func(raw any) (netip.AddrPort, bool) {
@@ -20,8 +23,8 @@ func listenAddress(field *netip.AddrPort) value {
 		switch {
 		case strings.HasPrefix(s, ":"):
 			s = "0.0.0.0" + s
-		case strings.HasPrefix(s, "localhost:"):
-			s = "127.0.0.1" + strings.TrimPrefix(s, "localhost")
+		case len(s) > len(localhost) && s[len(localhost)] == ':' && strings.EqualFold(s[:len(localhost)], localhost):
+			s = "127.0.0.1" + s[len(localhost):]
 		}
 		a, err := netip.ParseAddrPort(s)
 		if err != nil || !bindable(a.Addr()) {

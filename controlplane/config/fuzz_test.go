@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 // is a map of valid labels, and what is printed of it reads back the same.
 func FuzzLabels(f *testing.F) {
 	for _, s := range []string{
-		"local=127.0.0.1,any=0.0.0.0", `{"local": "127.0.0.1"}`, "a=::1,", "=", ",", "a=b=c", "{", `{"a":"::1"}x`, `{"a":1,"a":2}`, "a=fe80::1%eth0",
+		"local=127.0.0.1,any=0.0.0.0", `{"local": "127.0.0.1"}`, "a=::1,", "=", ",", "a=b=c", "{", `{"a":"::1"}x`, `{"a":1,"a":2}`, `{"a, b=.c":"[::1]"}`, "a b=localhost", "a=fe80::1%eth0",
 	} {
 		f.Add(s)
 	}
@@ -21,16 +22,20 @@ func FuzzLabels(f *testing.F) {
 		if labels(&c.Listeners.Allowed).set(s) != nil {
 			return
 		}
-		var pairs []string
+		pairs := map[string]string{}
 		for label, a := range c.Listeners.Allowed {
 			if !validLabel(label) || !bindable(a) {
 				t.Fatalf("%q gives %q = %s", s, label, a)
 			}
-			pairs = append(pairs, label+"="+a.String())
+			pairs[label] = a.String()
+		}
+		text, err := json.Marshal(pairs)
+		if err != nil {
+			t.Fatal(err)
 		}
 		var again Config
-		if err := labels(&again.Listeners.Allowed).set(strings.Join(pairs, ",")); err != nil {
-			t.Fatalf("%q gives %q, which is refused: %v", s, pairs, err)
+		if err := labels(&again.Listeners.Allowed).set(string(text)); err != nil {
+			t.Fatalf("%q gives %s, which is refused: %v", s, text, err)
 		}
 		if a, b := labels(&c.Listeners.Allowed).literal(), labels(&again.Listeners.Allowed).literal(); a != b {
 			t.Fatalf("%q gives %s, then %s", s, a, b)

@@ -9,17 +9,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
-	labelMost  = 63   // characters in a label
+	labelMost  = 255  // bytes in a label
 	labelsMost = 1024 // labels in a configuration
 )
 
 const (
 	wantLabels = `labels and IP addresses, as a map, as JSON or as "local=127.0.0.1,any=0.0.0.0"`
-	wantLabel  = "a label of letters, digits, - and _, at most 63 of them, the first no - or _"
-	wantIP     = "an IP address of this host, such as 127.0.0.1, 0.0.0.0 or ::1"
+	wantLabel  = "a label of characters that print, at most 255 bytes of them"
+	wantIP     = "an IP address of this host, such as 127.0.0.1, 0.0.0.0 or ::1, or localhost"
 )
 
 // labels is a map from label to the address it stands for.
@@ -39,7 +40,7 @@ func (l labelMap) literal() string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(label + " = " + strconv.Quote((*l.field)[label].String()))
+		b.WriteString(tomlKey(label) + " = " + strconv.Quote((*l.field)[label].String()))
 	}
 	b.WriteString(" }")
 	return b.String()
@@ -70,30 +71,53 @@ func (l labelMap) set(raw any) error {
 			return &entryError{label, v, "each label once (upper and lower case are the same)"}
 		}
 		text, _ := v.(string)
-		addr, err := netip.ParseAddr(strings.TrimSpace(text))
-		if err != nil || !bindable(addr) {
+		addr, ok := hostAddress(text)
+		if !ok {
 			return &entryError{label, v, wantIP}
 		}
-		m[name] = addr.Unmap()
+		m[name] = addr
 	}
 	*l.field = m
 	return nil
 }
 
-// validLabel accepts what can stand before the colon of a dill.listener tag
-// and as a key in every file format.
+// validLabel accepts all that can stand before the last colon of a
+// dill.listener tag. What a label says is the user's business.
 func validLabel(s string) bool {
-	if s == "" || len(s) > labelMost || s[0] == '-' || s[0] == '_' {
-		return false
+	return s != "" && len(s) <= labelMost && printable(s) && utf8.ValidString(s)
+}
+
+// tomlKey writes a label as a key in TOML: in quotes unless it is a bare key.
+func tomlKey(label string) string {
+	bare := strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+	if bare {
+		return label
 	}
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	})
+	return strconv.Quote(label)
+}
+
+// hostAddress reads the address that a label stands for, in the forms that
+// net.Listen takes, but without a name server.
+func hostAddress(s string) (netip.Addr, bool) {
+	s = strings.TrimSpace(s)
+	if strings.EqualFold(s, localhost) {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	}
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		six, closed := strings.CutSuffix(inner, "]")
+		if !closed || !strings.Contains(six, ":") {
+			return netip.Addr{}, false
+		}
+		s = six
+	}
+	addr, err := netip.ParseAddr(s)
+	return addr.Unmap(), err == nil && bindable(addr)
 }
 
 // parseMap reads a map from one string: a JSON object, or pairs a=x,b=y. In
 // pairs, spaces around names and values and a trailing comma do not matter. It
-// fails on anything else and on a name that comes twice.
+// fails on anything else and on a name that comes twice. A name may hold a =, an
+// address never does.
 func parseMap(s string) (map[string]any, bool) {
 	s = strings.TrimSpace(s)
 	if strings.HasPrefix(s, "{") {
@@ -101,12 +125,15 @@ func parseMap(s string) (map[string]any, bool) {
 	}
 	m := map[string]any{}
 	for pair := range strings.SplitSeq(strings.TrimSuffix(s, ","), ",") {
-		name, v, ok := strings.Cut(pair, "=")
-		name = strings.TrimSpace(name)
-		if _, twice := m[name]; !ok || twice || name == "" {
+		i := strings.LastIndexByte(pair, '=')
+		if i < 0 {
 			return nil, false
 		}
-		m[name] = strings.TrimSpace(v)
+		name := strings.TrimSpace(pair[:i])
+		if _, twice := m[name]; twice || name == "" {
+			return nil, false
+		}
+		m[name] = strings.TrimSpace(pair[i+1:])
 	}
 	return m, true
 }

@@ -137,6 +137,10 @@ func (l *layer) addNode(spelled string, v any, path string) error {
 	name := canonical(spelled)
 	inner, isTree := v.(map[string]any)
 	if label, ok := strings.CutPrefix(name, allowedKey+"."); ok {
+		if isTree && len(inner) > 0 {
+			// TOML's a.b = "127.0.0.1" is a map in a map, and meant is a.b.
+			return l.addTree(spelled+".", inner, path)
+		}
 		return l.put(keyByName[allowedKey], label, s)
 	}
 	if k, ok := keyByName[name]; ok {
