@@ -13,6 +13,11 @@
 //
 //	go run ./bench -source file -scenarios bulk*,rr1 -peers dill,haproxy -out '' -set DILL_DATAPLANE_LOOPS=1
 //
+// A change is held against the dill before it in the same rounds, not against
+// figures of another day:
+//
+//	go run ./bench -source file -scenarios bulk*,rr*,mixed*,conn,idle -peers dill -against OLD/bin/dill -pairs 15 -out ''
+//
 // # How it measures
 //
 // A turn is: start one peer alone, warm it up, measure for DURATION, end it. A

@@ -99,7 +99,23 @@ func (o *options) prepare(ctx context.Context, dir string) (*session, error) {
 		Settings: result.Settings{Pairs: o.pairs, Duration: o.duration.String(), Warmup: o.warmup.String()},
 		Machine:  result.ThisMachine(), Load: load,
 	}
-	return s, s.openConsul(ctx, o.source)
+	if err := s.openConsul(ctx, o.source); err != nil {
+		return s, err
+	}
+	return s, s.holdAgainst(o.against)
+}
+
+// holdAgainst adds another dill, if path names one, that differs from the
+// subject in nothing but the binary.
+func (s *session) holdAgainst(path string) (err error) {
+	if path == "" {
+		return nil
+	}
+	other := s.rig.Dill.With(before)
+	other.Ver = path
+	other.Path, err = filepath.Abs(path)
+	s.peers = append(s.peers, other)
+	return err
 }
 
 // openConsul puts dill behind Consul, as source says: "consul", "file", or

@@ -27,6 +27,7 @@ type options struct {
 	warmup    time.Duration
 	threads   int
 	dill      string
+	against   string
 	settings  []string
 	user      string
 	source    string
@@ -45,6 +46,7 @@ func parseOptions(args []string) (*options, error) {
 	f.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "load before that")
 	f.IntVar(&o.threads, "threads", 2, "threads or workers of each peer")
 	f.StringVar(&o.dill, "dill", "", "the dill `binary`; it is built")
+	f.StringVar(&o.against, "against", "", "another dill `binary` that takes part as the peer "+before+", in every round")
 	f.Func("set", "`DILL_KEY=value` for dill, on top of what the scenarios set; may be repeated", func(v string) error {
 		if key, _, ok := strings.Cut(v, "="); !ok || !strings.HasPrefix(key, "DILL_") {
 			return errors.New("want DILL_KEY=value")
@@ -88,8 +90,11 @@ func parseOptions(args []string) (*options, error) {
 	return o, nil
 }
 
+// before is the name of the peer that -against adds.
+const before = "before"
+
 // notQuick are scenarios that differ from others only in a number.
-var notQuick = []string{"bulk1down", "bulk8user", "rr512", "listeners1", "register300", "size256", "size1K", "size4K", "size16K", "size256K"}
+var notQuick = []string{"bulk1down", "bulk8user", "rr512", "mixed8", "listeners1", "register300", "size256", "size1K", "size4K", "size16K", "size256K"}
 
 // choose returns the scenarios to run.
 func (o *options) choose() ([]scenario.Scenario, error) {

@@ -100,7 +100,7 @@ const fewRounds = 3
 // roundsOf is in how many rounds of sc p takes a turn.
 func (s *session) roundsOf(sc scenario.Scenario, p peer.Peer) int {
 	n := s.rounds(sc)
-	if p.Name() == subject || slices.Contains(target.Peers(sc.Name), p.Name()) {
+	if p.Name() == subject || p.Name() == before || slices.Contains(target.Peers(sc.Name), p.Name()) {
 		return n
 	}
 	return min(n, fewRounds)

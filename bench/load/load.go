@@ -35,9 +35,10 @@ type Spec struct {
 	Kind     Kind
 	Targets  []netip.AddrPort // connections take turns
 	Conns    int
-	Size     int     // bytes of a message
-	Download bool    // Bulk: to the client, instead of from it
-	Rate     float64 // Open: requests a second
+	Size     int           // bytes of a message
+	Download bool          // Bulk: to the client, instead of from it
+	Rate     float64       // Open: requests a second
+	Think    time.Duration // Requests: from an answer to the next request of the connection
 	Warmup   time.Duration
 	Duration time.Duration
 	Patience time.Duration // how long nothing may move before the run fails; 0 = 10 s

@@ -46,6 +46,7 @@ func short(targets []netip.AddrPort) map[string]Spec {
 		"upload":   with(func(s *Spec) { s.Kind = Bulk }),
 		"download": with(func(s *Spec) { s.Kind, s.Download = Bulk, true }),
 		"requests": with(func(s *Spec) { s.Kind = Requests }),
+		"thinking": with(func(s *Spec) { s.Kind, s.Think = Requests, time.Millisecond }),
 		"large":    with(func(s *Spec) { s.Kind, s.Size = Requests, 1<<20 }),
 		"open":     with(func(s *Spec) { s.Kind, s.Rate = Open, 2000 }),
 		"connects": with(func(s *Spec) { s.Kind = Connects }),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -126,21 +127,19 @@ func runRequests(ctx context.Context, spec Spec) (*Result, error) {
 	defer closeExchanges(all)
 
 	w := newWindow(spec)
+	r := requester{all: all, think: spec.Think, patience: spec.Patience, moved: time.Now()}
 	for i, x := range all {
-		if err := x.send(time.Now()); err != nil {
+		if err := x.send(r.moved); err != nil {
 			return nil, fmt.Errorf("connection %d: %w", i, err)
 		}
 	}
 	for w.tick(time.Now()) {
-		events, err := poll.Wait(spec.Patience)
+		events, err := r.wait(poll)
 		if err != nil {
 			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
-		}
-		if len(events) == 0 {
-			return nil, fmt.Errorf("no answer for %v", spec.Patience)
 		}
 		for _, ev := range events {
 			x := all[ev.Fd]
@@ -151,7 +150,7 @@ func runRequests(ctx context.Context, spec Spec) (*Result, error) {
 				now := time.Now()
 				w.record(now.Sub(x.since))
 				w.bytes += uint64(2 * spec.Size)
-				err = x.send(now)
+				err = r.answered(x, now)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("connection %d, request %d: %w", ev.Fd, x.seq, err)
@@ -159,4 +158,57 @@ func runRequests(ctx context.Context, spec Spec) (*Result, error) {
 		}
 	}
 	return w.result, w.err
+}
+
+// requester begins the next request of each connection that has its answer: at
+// once, or after a pause. All pauses are equal, so those that wait are a queue.
+type requester struct {
+	all      []*exchange
+	think    time.Duration
+	patience time.Duration
+	moved    time.Time // when an answer was complete, or a request begun
+	pausing  []pausing
+}
+
+type pausing struct {
+	*exchange
+	until time.Time
+}
+
+// answered begins the next request of x, or its pause.
+func (r *requester) answered(x *exchange, now time.Time) error {
+	r.moved = now
+	if r.think == 0 {
+		return x.send(now)
+	}
+	r.pausing = append(r.pausing, pausing{x, now.Add(r.think)})
+	return nil
+}
+
+// wait returns what happened, after it has begun the requests whose pause is
+// over. It fails when no answer has come for too long.
+func (r *requester) wait(poll *sock.Poller) ([]unix.EpollEvent, error) {
+	if r.think == 0 {
+		events, err := poll.Wait(r.patience)
+		if err == nil && len(events) == 0 {
+			err = fmt.Errorf("no answer for %v", r.patience)
+		}
+		return events, err
+	}
+	now := time.Now()
+	for len(r.pausing) > 0 && !r.pausing[0].until.After(now) {
+		if err := r.pausing[0].send(now); err != nil {
+			return nil, err
+		}
+		r.moved = now
+		r.pausing = slices.Delete(r.pausing, 0, 1)
+	}
+	until := r.moved.Add(r.patience)
+	if now.After(until) {
+		return nil, fmt.Errorf("no answer for %v", r.patience)
+	}
+	if len(r.pausing) > 0 {
+		until = r.pausing[0].until
+	}
+	return poll.WaitUntil(until)
 }

@@ -20,6 +20,8 @@ func All() []Scenario {
 		requests("rr1", 1, 64),
 		requests("rr64", 64, 64),
 		few(requests("rr512", 512, 64)),
+		mixed(8),
+		mixed(64),
 		connects("conn", 16),
 		latency("openloop"),
 		idle("idle"),
