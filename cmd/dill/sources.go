@@ -5,10 +5,10 @@ import (
 	"crypto/sha256"
 	"io"
 	"log/slog"
-	"os"
 
 	"dill/controlplane/config"
 	"dill/controlplane/publish"
+	"dill/controlplane/regular"
 	"dill/controlplane/source"
 	"dill/controlplane/source/consul"
 	"dill/controlplane/source/file"
@@ -86,7 +86,7 @@ type encrypted struct{ settings, pemFiles any }
 func pemFiles(t config.TLS) string {
 	h := sha256.New()
 	for _, path := range []string{t.CA, t.Cert, t.Key} {
-		if b, err := os.ReadFile(path); err == nil {
+		if b, err := regular.Read(path, regular.PEMLimit); err == nil {
 			h.Write(b)
 		}
 		_, _ = io.WriteString(h, "\x00")

@@ -2,10 +2,10 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
+	"dill/controlplane/regular"
 	"dill/controlplane/source/routing"
 )
 
@@ -167,20 +167,10 @@ func (l *loader) checkTLS(prefix string, t TLS) error {
 		if f.path == "" {
 			continue
 		}
-		if err := readable(f.path); err != nil {
+		if _, err := regular.Read(f.path, regular.PEMLimit); err != nil {
 			s := l.found(prefix + f.name)
 			return &Error{s.place, s.key, show(f.path, false), "want a PEM file that can be read: " + err.Error()}
 		}
 	}
 	return nil
-}
-
-// readable returns why the file at path cannot be read, without the path.
-func readable(path string) error {
-	info, err := os.Stat(path)
-	if err == nil && info.IsDir() {
-		return fmt.Errorf("it is a directory")
-	}
-	_, err = readAll(path)
-	return err
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -125,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		{name: "unreadable certificate", file: "c.toml", content: "nomad.tls.ca = '/nowhere/ca.pem'",
 			want: `FILE: nomad.tls.ca = "/nowhere/ca.pem": want a PEM file that can be read: open: no such file or directory`},
 		{name: "directory as certificate", environ: []string{"CONSUL_CACERT=/"},
-			want: `CONSUL_CACERT: consul.tls.ca = "/": want a PEM file that can be read: it is a directory`},
+			want: `CONSUL_CACERT: consul.tls.ca = "/": want a PEM file that can be read: not a regular file`},
 
 		{name: "format", file: "dill.conf", content: "",
 			want: "FILE: want a file name that ends in .toml, .yaml, .yml, .json, .hcl, .env or .properties"},
@@ -171,8 +172,19 @@ func TestUnreadableFile(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadWith(dir, nil); err == nil || err.Error() != dir+": read: is a directory" {
-		t.Errorf("directory: %v", err)
+	fifo := filepath.Join(t.TempDir(), "f.toml")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, fifo} {
+		if _, err := LoadWith(path, nil); err == nil || err.Error() != path+": not a regular file" {
+			t.Errorf("no file: %v", err)
+		}
+		// Certificates are read at the start and at each reload.
+		set := write(t, "c.toml", "consul.tls.ca = '"+path+"'")
+		if _, err := LoadWith(set, nil); err == nil || !strings.Contains(err.Error(), "want a PEM file that can be read: not a regular file") {
+			t.Errorf("no certificate: %v", err)
+		}
 	}
 }
 

@@ -1,16 +1,14 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
+
+	"dill/controlplane/regular"
 )
 
 // layer is what one place says, under the names of the table.
@@ -59,8 +57,7 @@ func (l *layer) put(k *Key, entry string, s setting) error {
 	return &Error{s.place, s.key, show(s.value, k.Secret), "a setting only once; it is also set as " + also}
 }
 
-// fileMost is the longest configuration file; it keeps a path such as /dev/zero
-// from filling the memory.
+// fileMost is the longest configuration file, in bytes.
 const fileMost = 1 << 20
 
 // readFile reads the file at path; no path is an empty layer.
@@ -71,11 +68,11 @@ func readFile(path string) (*layer, error) {
 	if _, ok := formatOf(path); !ok {
 		return nil, &Error{Place: path, Want: "want " + wantFormat}
 	}
-	b, err := readAll(path)
+	b, err := regular.Read(path, fileMost)
 	if err != nil {
 		return nil, &Error{Place: path, Want: err.Error()}
 	}
-	return parseFile(path, b)
+	return parseFile(path, bytes.TrimPrefix(b, []byte("\ufeff")))
 }
 
 // parseFile reads b, the content of the file at path, whose name tells the
@@ -96,30 +93,6 @@ func parseFile(path string, b []byte) (*layer, error) {
 		return l, l.addEnvFile(tree, path)
 	}
 	return l, l.addTree("", tree, path)
-}
-
-// readAll returns what is in the file at path, without a byte order mark. Its
-// errors do not name the path.
-func readAll(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pe.Err
-		}
-		return nil, fmt.Errorf("open: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, fileMost+1))
-	if err != nil {
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pe.Err
-		}
-		return nil, fmt.Errorf("read: %w", err)
-	}
-	if len(b) > fileMost {
-		return nil, fmt.Errorf("want at most %d bytes", fileMost)
-	}
-	return []byte(strings.TrimPrefix(string(b), "\ufeff")), nil
 }
 
 // addTree records every value in tree, which lies below prefix ("" or "a.b.").

@@ -181,7 +181,11 @@ func TestSpecialFiles(t *testing.T) {
 	if err := os.Symlink("/dev/zero", link); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadWith(link, nil); err == nil || !strings.Contains(err.Error(), "at most") {
+	if _, err := LoadWith(link, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("endless file: %v", err)
+	}
+	long := write(t, "c.toml", strings.Repeat("#", fileMost+1))
+	if _, err := LoadWith(long, nil); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("long file: %v", err)
 	}
 }

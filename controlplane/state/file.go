@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"dill/controlplane/regular"
 )
 
 const (
@@ -48,12 +50,12 @@ func New(path string, log *slog.Logger) *File {
 // is renamed to <path>.damaged-<time>, so that it can be looked at and the
 // next start is clean; the error names it, and the State is empty.
 func (f *File) Load() (State, error) {
-	data, err := f.read()
+	data, err := regular.Read(f.path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
 	}
 	if err != nil {
-		return State{}, fmt.Errorf("read state: %w", err)
+		return State{}, fmt.Errorf("state file %s: %w", f.path, err)
 	}
 	s, err := decode(data)
 	if err == nil {
@@ -64,25 +66,6 @@ func (f *File) Load() (State, error) {
 		return State{}, fmt.Errorf("state file %s is damaged (%w) and cannot be set aside: %w", f.path, err, e)
 	}
 	return State{}, fmt.Errorf("state file %s is damaged (%w), set aside as %s", f.path, err, aside)
-}
-
-func (f *File) read() ([]byte, error) {
-	in, err := os.Open(f.path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	// A FIFO or a device would hold the start up for ever.
-	if fi, err := in.Stat(); err != nil {
-		return nil, err
-	} else if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", f.path)
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxSize+1))
-	if err == nil && len(data) > maxSize {
-		err = fmt.Errorf("%s is larger than %d bytes", f.path, maxSize)
-	}
-	return data, err
 }
 
 // Save hands over the newest State, which nobody may modify from then on. It
@@ -151,6 +134,10 @@ func (f *File) write(s State) error {
 	data, err := encode(s)
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
+	}
+	// Renaming would put a file in the place of a device or a FIFO.
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
+		return regular.ErrNotRegular
 	}
 	// One fixed name: a crash leaves at most one such file, and the next
 	// write takes it away. O_EXCL so that the mode is surely ours.

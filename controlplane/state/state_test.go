@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"dill/controlplane/regular"
 	"dill/controlplane/source"
 )
 
@@ -99,9 +101,20 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 	}
 }
 
-func TestLoadRefusesWhatIsNoFile(t *testing.T) {
-	if _, err := New(t.TempDir(), quiet).Load(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("Load of a directory: %v", err)
+// A FIFO as state.path neither holds the start up nor gives way to a file.
+func TestStateIsARegularFile(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{t.TempDir(), fifo} {
+		f := New(path, quiet)
+		if _, err := f.Load(); !errors.Is(err, regular.ErrNotRegular) || !strings.Contains(err.Error(), path) {
+			t.Errorf("Load of %s: %v", path, err)
+		}
+		if err := f.write(sample(1)); !errors.Is(err, regular.ErrNotRegular) {
+			t.Errorf("write over %s: %v", path, err)
+		}
 	}
 }
 

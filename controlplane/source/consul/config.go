@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"time"
+
+	"dill/controlplane/regular"
 )
 
 // Config says which Consul to watch, and how. Zero values mean the defaults.
@@ -96,9 +97,9 @@ func (c Config) complete() (Config, error) {
 func (t TLS) load() (*tls.Config, error) {
 	conf := &tls.Config{ServerName: t.ServerName, InsecureSkipVerify: t.Insecure}
 	if t.CA != "" {
-		text, err := os.ReadFile(t.CA)
+		text, err := regular.Read(t.CA, regular.PEMLimit)
 		if err != nil {
-			return nil, fmt.Errorf("consul ca: %w", err)
+			return nil, fmt.Errorf("consul ca %s: %w", t.CA, err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(text) {
@@ -106,7 +107,7 @@ func (t TLS) load() (*tls.Config, error) {
 		}
 	}
 	if t.Cert != "" || t.Key != "" {
-		own, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		own, err := regular.KeyPair(t.Cert, t.Key)
 		if err != nil {
 			return nil, fmt.Errorf("consul certificate: %w", err)
 		}

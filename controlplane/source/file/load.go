@@ -1,13 +1,11 @@
 package file
 
 import (
-	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"time"
 
+	"dill/controlplane/regular"
 	"dill/controlplane/source/routing"
 )
 
@@ -52,29 +50,6 @@ func (s stamp) sameFile(read stamp) bool {
 // load reads the file at path, and returns how it looked before.
 func load(path string) ([]byte, stamp, error) {
 	seen := look(path)
-	// Opening a pipe would block, and a directory is a usual mistake.
-	if seen.info != nil && !seen.info.Mode().IsRegular() {
-		return nil, seen, errors.New("not a regular file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, seen, bare(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, routing.MaxSize+1))
-	if err != nil {
-		return nil, seen, bare(err)
-	}
-	if len(data) > routing.MaxSize {
-		return nil, seen, fmt.Errorf("larger than %d bytes", routing.MaxSize)
-	}
-	return data, seen, nil
-}
-
-// bare strips the path from err: the message it goes into has it already.
-func bare(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
+	data, err := regular.Read(path, routing.MaxSize)
+	return data, seen, err
 }

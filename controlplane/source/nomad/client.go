@@ -10,13 +10,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 
+	"dill/controlplane/regular"
 	"dill/controlplane/source/outgoing"
 )
 
@@ -120,9 +120,9 @@ func newClient(o Options) (*client, error) {
 func newTLS(o Options) (*tls.Config, error) {
 	config := &tls.Config{InsecureSkipVerify: o.Insecure}
 	if o.CA != "" {
-		pem, err := os.ReadFile(o.CA)
+		pem, err := regular.Read(o.CA, regular.PEMLimit)
 		if err != nil {
-			return nil, fmt.Errorf("nomad CA: %w", err)
+			return nil, fmt.Errorf("nomad CA %s: %w", o.CA, err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
@@ -132,12 +132,12 @@ func newTLS(o Options) (*tls.Config, error) {
 	if o.Cert == "" && o.Key == "" {
 		return config, nil
 	}
-	if _, err := tls.LoadX509KeyPair(o.Cert, o.Key); err != nil {
+	if _, err := regular.KeyPair(o.Cert, o.Key); err != nil {
 		return nil, fmt.Errorf("nomad client certificate %q, key %q: %w", o.Cert, o.Key, err)
 	}
 	// Read for each handshake: certificates are renewed under our feet.
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		pair, err := regular.KeyPair(o.Cert, o.Key)
 		return &pair, err
 	}
 	return config, nil
