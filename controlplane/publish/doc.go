@@ -18,9 +18,11 @@
 //     and happens only if it is still true then. After a restart of dill that
 //     goes for what the first reading lacks.
 //   - A service whose instances are all registered but not served keeps its
-//     listener for Settings.Linger, on the last set that was; where that was
-//     replaced altogether, on the instances that are registered. Those in
-//     maintenance are being drained by somebody: they leave at once.
+//     listener for Settings.Linger, and tries those that passed last, where
+//     and as they are registered now. Where none of those is registered any
+//     more it tries the others, although they never passed: the only instance
+//     of a service is replaced by one that is critical until its first check.
+//     Those in maintenance are being drained by somebody: they leave at once.
 //   - A table that would close a large share of the listeners at once waits
 //     until a consistent read of the source confirms it. A source that cannot
 //     confirm, such as a file, is believed: its edit was deliberate.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dill/controlplane/compile"
-	"dill/controlplane/source"
 	"dill/controlplane/state"
 	"dill/dataplane/route"
 )
@@ -62,8 +61,6 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 		until:   p.lingering,
 		now:     now,
 		wait:    p.set.Linger,
-		find:    findIn(func(name string) []source.Service { return c.plans[name].services }),
-		was:     findIn(func(name string) []source.Service { return p.feeds[name].services }),
 		hold: func(owner string) (time.Time, bool) {
 			// A source that is silent, or was a moment ago, does not prove
 			// that its services are still as critical as it said.

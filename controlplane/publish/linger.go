@@ -18,14 +18,13 @@ type lingerPass struct {
 	now     time.Time
 	wait    time.Duration
 
-	find, was finder // instances as they are in the candidate, and as they were
-
 	// hold names the moment before which a listener of this owner does not
 	// go, however long it lingers; that may be forever.
 	hold func(owner string) (until time.Time, forever bool)
 
 	// presume compiles the listeners of these owners as if their critical
-	// instances were passing.
+	// instances were passing: where they are registered now, with the tags that
+	// they have now.
 	presume func(owners []string) []*route.Listener
 }
 
@@ -44,37 +43,24 @@ type lingers struct {
 // served does not begin so.
 func (p lingerPass) run(compiled []*route.Listener) lingers {
 	out := lingers{listeners: make([]*route.Listener, 0, len(compiled))}
-	var bare []*route.Listener
+	var empty []*route.Listener
+	var owners []string
 	for _, l := range compiled {
 		if len(l.Backends) > 0 {
 			out.listeners = append(out.listeners, l)
-			continue
-		}
-		last := p.present.Lookup(l.Addr)
-		if last == nil || last.Owner != l.Owner || !p.stays(&out, l) {
-			continue
-		}
-		if set := p.lastSet(last); len(set) > 0 {
-			out.fill(l, set)
-		} else {
-			bare = append(bare, l)
+		} else if last := p.present.Lookup(l.Addr); last != nil && last.Owner == l.Owner && p.stays(&out, l) {
+			empty, owners = append(empty, l), append(owners, l.Owner)
 		}
 	}
-	if len(bare) == 0 {
+	if len(empty) == 0 {
 		return out
-	}
-	// The whole last set was replaced, by instances that are critical as yet:
-	// every deployment of a single instance looks like this. They are tried.
-	var owners []string
-	for _, l := range bare {
-		owners = append(owners, l.Owner)
 	}
 	presumed := make(map[netip.AddrPort][]*route.Backend)
 	for _, l := range p.presume(owners) {
 		presumed[l.Addr] = l.Backends
 	}
-	for _, l := range bare {
-		if set := presumed[l.Addr]; len(set) > 0 {
+	for _, l := range empty {
+		if set := lastSet(p.present.Lookup(l.Addr), presumed[l.Addr]); len(set) > 0 {
 			out.fill(l, set)
 		} else {
 			delete(out.until, l.Addr)
@@ -107,15 +93,26 @@ func (p lingerPass) stays(out *lingers, l *route.Listener) bool {
 	return true
 }
 
-// lastSet is what last serves, without instances that are gone, in
-// maintenance, moved to another port, or tagged otherwise than before: a proxy
-// or a protocol asked for since then would be missing.
-func (p lingerPass) lastSet(last *route.Listener) []*route.Backend {
-	return slices.DeleteFunc(slices.Clone(last.Backends), func(b *route.Backend) bool {
-		is, ok := p.find(last.Owner, b.Instance)
-		was, _ := p.was(last.Owner, b.Instance)
-		return !ok || is.Health == source.Maintenance || is.Port != int(b.Addr.Port()) || !slices.Equal(is.Tags, was.Tags)
-	})
+// lastSet picks those of the registered backends whose instances last served:
+// they may have moved since, and where one of them was somebody else may be
+// now. If none of them is registered any more, by instance or by address, all
+// are tried: a deployment of a single instance replaces the whole set by
+// instances that are critical as yet.
+func lastSet(last *route.Listener, registered []*route.Backend) []*route.Backend {
+	served := make(map[string]bool, len(last.Backends))
+	for _, b := range last.Backends {
+		served[b.Instance] = true
+	}
+	var set []*route.Backend
+	for _, b := range registered {
+		if served[b.Instance] || last.Backend(b.Addr) != nil {
+			set = append(set, b)
+		}
+	}
+	if len(set) == 0 {
+		return registered
+	}
+	return set
 }
 
 // fill serves l with these backends.

@@ -105,15 +105,75 @@ func TestNeverServedDoesNotLinger(t *testing.T) {
 	})
 }
 
-// A restarted instance has another port: the old one may be somebody else's.
-func TestMovedInstanceDoesNotLinger(t *testing.T) {
-	within(t, func(w *world) {
+// An instance that is registered elsewhere while it is critical is tried there:
+// somebody else may have the address that it had.
+func TestLingerFollowsTheRegistration(t *testing.T) {
+	move := func(w *world, how func(*source.Instance), ids ...string) {
 		w.tell("consul", svc("web", 5000, "n1", "n2"))
 		w.wait(time.Second)
-		s := svc("web", 5000, "n1!", "n2!")
-		s.Instances[0].Port = 1
+		w.tell("consul", svc("web", 5000, "n1!", "n2!"))
+		w.wait(time.Second)
+		s := svc("web", 5000, ids...)
+		how(&s.Instances[0])
 		w.tell("consul", s)
-		w.serves("only the one that stayed", "5000=n2")
+	}
+	for name, tt := range map[string]struct {
+		how  func(*source.Instance)
+		ids  []string
+		want []string
+	}{
+		"address":              {func(i *source.Instance) { i.Host = "10.0.0.7" }, []string{"n1!", "n2!"}, []string{"10.0.0.1:9002", "10.0.0.7:9001"}},
+		"port":                 {func(i *source.Instance) { i.Port = 1 }, []string{"n1!", "n2!"}, []string{"10.0.0.1:1", "10.0.0.1:9002"}},
+		"the only one":         {func(i *source.Instance) { i.Host = "10.0.0.7" }, []string{"n1!"}, []string{"10.0.0.7:9001"}},
+		"by name":              {func(i *source.Instance) { i.Host = "db.example" }, []string{"n1!"}, []string{"10.0.0.9:9001"}},
+		"another ID took over": {func(i *source.Instance) { i.Port = 9001 }, []string{"n3!"}, []string{"10.0.0.1:9001"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func(w *world) {
+				w.names.set("db.example", "10.0.0.9")
+				move(w, tt.how, tt.ids...)
+				w.reaches("moved", 5000, tt.want...)
+				w.wait(20 * time.Second)
+				w.reaches("later", 5000, tt.want...)
+			})
+		})
+	}
+}
+
+// A name that answers differently during the linger moves its instance, too.
+func TestLingerFollowsTheName(t *testing.T) {
+	within(t, func(w *world) {
+		w.names.set("db.example", "10.0.0.8")
+		named := func(id string) source.Service {
+			s := svc("web", 5000, id)
+			s.Instances[0].Host = "db.example"
+			return s
+		}
+		w.tell("consul", named("n1"))
+		w.wait(time.Second)
+		w.tell("consul", named("n1!"))
+		w.reaches("lingers", 5000, "10.0.0.8:9001")
+		w.wait(time.Second)
+		w.names.set("db.example", "10.0.0.9")
+		w.NamesChanged()
+		w.wait(0)
+		w.reaches("the name has moved", 5000, "10.0.0.9:9001")
+	})
+}
+
+// An instance that never passed gets nobody while one that did is registered.
+func TestNeverPassedIsTriedOnlyWhenNoOtherIsLeft(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1", "n2!"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n1!", "n2!"))
+		w.serves("the one that passed last", "5000=n1")
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n2!"))
+		w.serves("replaced altogether", "5000=n2")
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n1~", "n2~"))
+		w.serves("being drained")
 	})
 }
 

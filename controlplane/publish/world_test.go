@@ -112,6 +112,22 @@ func (w *world) serves(when string, want ...string) {
 	}
 }
 
+// reaches fails the test unless the listener at port has these backends.
+func (w *world) reaches(when string, port uint16, want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, l := range w.Status().Table.Listeners {
+		for _, b := range l.Backends {
+			if l.Addr.Port() == port {
+				got = append(got, b.Addr.String())
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("%s: port %d reaches %v, want %v", when, port, got, want)
+	}
+}
+
 // svc builds a service that claims local:<port>. Each instance is written as
 // its ID, with "!" behind it for critical, "~" for maintenance, "?" for
 // warning.
