@@ -12,7 +12,9 @@
 //	                               Labels compare case-insensitively.
 //
 //	                               for the instance itself:
-//	dill.weight=<1..65535>         default: the source's weight, else 1
+//	dill.weight=<1..65535>         default: the source's weight, else 1; an
+//	                               instance that the source gives no share
+//	                               in its state is not served without it
 //	dill.connect_timeout=<1ms..5m>
 //	dill.proxy_protocol=v1|v2      sent to the instance            (closed)
 //	dill.proxy=socks5://[user:password@]host:port                  (closed)

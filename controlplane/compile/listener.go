@@ -93,10 +93,13 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 	found := c.candidates[:0]
 	var room [8]netip.AddrPort // of most instances, and a proxy
 	for _, in := range cl.members {
-		if !c.serves(in.Health) {
+		refuse := func(why string) { cl.by.note(in.ID, cl.tag, reason("not served: %s", why)) }
+		if !c.serves(in) {
+			if c.AllowWarning && in.Health == source.Warning {
+				refuse("its checks warn, and its weight for that is 0")
+			}
 			continue
 		}
-		refuse := func(why string) { cl.by.note(in.ID, cl.tag, reason("not served: %s", why)) }
 		addrs, why := c.targets(room[:0], in.Host, in.Port)
 		if why != "" {
 			refuse(why)
@@ -155,8 +158,8 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 	return backends
 }
 
-func (c *compiler) serves(h source.Health) bool {
-	return h == source.Passing || h == source.Warning && c.AllowWarning
+func (c *compiler) serves(in instance) bool {
+	return in.Served(c.AllowWarning) || in.Health == source.Warning && c.AllowWarning && in.weight > 0
 }
 
 // clampWeight is a source's weight as a backend's; 0, not given, is 1.

@@ -79,6 +79,32 @@ func TestHealth(t *testing.T) {
 	wantRefused(t, r)
 }
 
+// Admitted are instances that warn, but not at a weight that Consul does not
+// give them: what is registered with {"Passing": 10} has 0 for warnings.
+func TestWarningWithoutWeightGetsNoTraffic(t *testing.T) {
+	warning := func(weight int, tags ...string) source.Instance {
+		return with(health(inst(2, append(tags, claim5000)...), source.Warning), func(i *source.Instance) { i.Weight = weight })
+	}
+	opt := config()
+	opt.AllowWarning = true
+	for _, tt := range []struct {
+		in      source.Instance
+		served  string
+		refused []string
+	}{
+		{warning(source.NoTraffic), " i1", []string{"consul/web i2|" + claim5000 + "|not served: its checks warn, and its weight for that is 0"}},
+		{warning(source.NoTraffic, "dill.weight=3"), " i1,i2", nil},
+		{warning(0), " i1,i2", nil},
+		{warning(4), " i1,i2", nil},
+	} {
+		r := Compile(opt, Input{Snapshots: []source.Snapshot{consul(svc("web", 1, inst(1, claim5000), tt.in))}})
+		wantServed(t, r, "127.0.0.1:5000 consul/web"+tt.served)
+		wantRefused(t, r, tt.refused...)
+	}
+	r := compileAll(consul(svc("web", 1, inst(1, claim5000), warning(source.NoTraffic))))
+	wantRefused(t, r) // warnings are not admitted at all
+}
+
 func TestBackendsWithOneAddress(t *testing.T) {
 	r := compileAll(consul(svc("web", 1,
 		at(inst(1, claim5000, "dill.weight=1"), "10.0.0.9", 80), at(inst(2, claim5000, "dill.weight=2"), "10.0.0.9", 80))))

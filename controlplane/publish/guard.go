@@ -151,6 +151,6 @@ func (f *feed) doubts(owner string, allowWarning bool) bool {
 	_, name, _ := strings.Cut(owner, "/")
 	i, ok := position(f.proof.Services, name)
 	return ok && slices.ContainsFunc(f.proof.Services[i].Instances, func(i source.Instance) bool {
-		return i.Health == source.Passing || i.Health == source.Warning && allowWarning
+		return i.Served(allowWarning)
 	})
 }

@@ -96,8 +96,19 @@ type Instance struct {
 	Tags []string
 
 	Health      Health
-	Weight      int    // of its present Health, from the source; 0 = not given
+	Weight      int    // of its present Health, from the source; 0 = not given, or NoTraffic
 	CreateIndex uint64 // the newest instance's listener options win
+}
+
+// NoTraffic is the Weight of an instance that its registration gives no share
+// in its present Health.
+const NoTraffic = -1
+
+// Served tells whether the instance gets traffic as its registration stands,
+// where warnings are admitted or not. An explicit weight in its tags goes above
+// NoTraffic.
+func (i Instance) Served(allowWarning bool) bool {
+	return i.Health == Passing || i.Health == Warning && allowWarning && i.Weight != NoTraffic
 }
 
 // Health is the aggregated state of an instance's checks.

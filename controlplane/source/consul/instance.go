@@ -120,12 +120,18 @@ func port(s *api.AgentService) int {
 }
 
 // weight returns the weight that applies in this state of health. One that is
-// not served keeps the weight it would have if it were.
+// not served keeps the weight it would have if it were. Consul completes
+// weights that are missing altogether by 1 and 1, and takes none of 0 for
+// passing: of a registration that names only Passing, Warning is 0, as if that
+// had been written.
 func weight(w api.AgentWeights, h source.Health) int {
-	if h == source.Warning {
-		return max(w.Warning, 0)
+	switch {
+	case h != source.Warning:
+		return max(w.Passing, 0)
+	case w.Warning <= 0 && w.Passing > 0:
+		return source.NoTraffic
 	}
-	return max(w.Passing, 0)
+	return max(w.Warning, 0)
 }
 
 // aggregate is the state of an instance, given its own checks and its node's:

@@ -43,6 +43,10 @@ func TestRead(t *testing.T) {
 			source.Instance{ID: "n1/a", Host: "10.0.0.1", Tags: []string{"dill.weight=3", "dill"}}},
 		{"warning, at its weight", api.ServiceEntry{Node: node, Checks: status("passing", "warning"), Service: &api.AgentService{ID: "a", Tags: dill, Weights: api.AgentWeights{Passing: 9, Warning: 2}}},
 			source.Instance{ID: "n1/a", Host: "10.0.0.1", Tags: dill, Health: source.Warning, Weight: 2}},
+		{"warning, which has no weight", api.ServiceEntry{Node: node, Checks: status("warning"), Service: &api.AgentService{ID: "a", Tags: dill, Weights: api.AgentWeights{Passing: 9}}},
+			source.Instance{ID: "n1/a", Host: "10.0.0.1", Tags: dill, Health: source.Warning, Weight: source.NoTraffic}},
+		{"warning, without any weights", api.ServiceEntry{Node: node, Checks: status("warning"), Service: &api.AgentService{ID: "a", Tags: dill}},
+			source.Instance{ID: "n1/a", Host: "10.0.0.1", Tags: dill, Health: source.Warning}},
 		{"critical above warning", api.ServiceEntry{Node: node, Checks: status("critical", "warning", "passing"), Service: &api.AgentService{ID: "a", Tags: dill, Weights: api.AgentWeights{Passing: 9}}},
 			source.Instance{ID: "n1/a", Host: "10.0.0.1", Tags: dill, Health: source.Critical, Weight: 9}},
 		{"maintenance above critical", api.ServiceEntry{Node: node, Checks: append(status("critical"), maintenance), Service: &api.AgentService{ID: "a", Tags: dill}},
@@ -101,7 +105,7 @@ func FuzzRead(f *testing.F) {
 			if i > 0 && s.Instances[i-1].ID >= inst.ID {
 				t.Errorf("%q is not before %q", s.Instances[i-1].ID, inst.ID)
 			}
-			if inst.Weight < 0 || len(inst.Tags) == 0 || inst.CreateIndex < s.CreateIndex {
+			if inst.Weight < source.NoTraffic || len(inst.Tags) == 0 || inst.CreateIndex < s.CreateIndex {
 				t.Errorf("instance %+v of a service created at %d", inst, s.CreateIndex)
 			}
 			for _, tag := range inst.Tags {
