@@ -63,7 +63,7 @@ func (l *loop) dialNext(s *session) {
 		if sys.Scarce(e) {
 			// Ours to wait out: no backend is to blame, and the next one would
 			// fail the same way.
-			s.route.ConnectAborted(b, l.nowNs)
+			s.route.ConnectAborted(b, &d.tried, l.nowNs)
 			l.dropBackend(s)
 			d.tried.Reset()
 			l.stats.AcceptPaused.Add(1)
@@ -75,7 +75,7 @@ func (l *loop) dialNext(s *session) {
 		if e == sys.EADDRNOTAVAIL {
 			// No source port left towards this backend: our fault, not its.
 			l.stats.ConnectLocal.Add(1)
-			s.route.ConnectAborted(b, l.nowNs)
+			s.route.ConnectAborted(b, &d.tried, l.nowNs)
 			l.dropBackend(s)
 			continue
 		}
@@ -122,7 +122,7 @@ func (l *loop) connectTimeout(b *route.Backend) time.Duration {
 func (l *loop) attemptFailed(s *session) {
 	l.stats.ConnectFailed.Add(1)
 	b := s.backend
-	if ejected, until := s.route.ConnectFailed(b, l.nowNs, l.cfg.EjectAfter); ejected {
+	if ejected, until := s.route.ConnectFailed(b, &s.dialing.tried, l.nowNs, l.cfg.EjectAfter); ejected {
 		l.stats.Ejections.Add(1)
 		l.engine.report(backendEjected{listener: s.ln.addr, backend: b.Addr, out: time.Duration(until - l.nowNs)})
 	}

@@ -185,7 +185,7 @@ func (l *loop) finish(s *session) {
 // abort resets both sides: a session that dill ends must not look complete.
 func (l *loop) abort(s *session) {
 	if s.backend != nil && s.phase != relaying {
-		s.route.ConnectAborted(s.backend, l.nowNs) // it says nothing about the backend
+		s.route.ConnectAborted(s.backend, &s.dialing.tried, l.nowNs) // it says nothing about the backend
 	}
 	for i := range s.side {
 		if fd := s.side[i].take(); fd >= 0 {

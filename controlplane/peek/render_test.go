@@ -83,7 +83,8 @@ func TestRender(t *testing.T) {
 			table := route.NewTable(1, listeners, refused, nil)
 			flaky := table.Lookup(addr("0.0.0.0:6000"))
 			for range 3 {
-				flaky.ConnectFailed(flaky.Backends[1], 1, 3)
+				var tried route.Tried
+				flaky.ConnectFailed(flaky.Backends[1], &tried, 1, 3)
 			}
 			bound := allBound(table)
 			bound[addr("0.0.0.0:7000")] = errors.New("address already in use; consider net.ipv4.ip_local_reserved_ports")

@@ -22,9 +22,9 @@ func TestNoAllocations(t *testing.T) {
 				case 0:
 					l.ConnectOK(b)
 				case 1:
-					l.ConnectAborted(b, now)
+					l.ConnectAborted(b, &tried, now)
 				default:
-					l.ConnectFailed(b, now, 2)
+					l.ConnectFailed(b, &tried, now, 2)
 				}
 				b.State.Release()
 				tab.Backend(addr, b.Addr)

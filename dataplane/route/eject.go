@@ -12,7 +12,9 @@ import "time"
 //	└──────────────────────────────┘ └─────────────────────────────┘
 //
 // A backend that is out is still tried when nothing else is left. Such a try
-// can bring it back but not prolong its ejection.
+// can bring it back but not prolong its ejection. Neither can an attempt from
+// before an arrow: what fails late, as a connect that times out does, tells of
+// the state that it began in. A success is news whenever it began.
 const (
 	// ejectBase and ejectCap bound an ejection: 1 s, 2 s, 4 s … 60 s. Consul
 	// itself needs about 10 s to notice, so a short first one costs little.
@@ -37,18 +39,22 @@ func (l *Listener) ConnectOK(b *Backend) (readmitted bool) {
 	return s.admit()
 }
 
-// ConnectFailed reports that b refused, was unreachable or timed out, at the
-// monotonic time now in nanoseconds. After that many failures in a row it is
-// ejected, unless half of l's backends would then be more than out; after ≤ 0
-// never ejects. When ejected is true, b was ejected just now, for the first
-// time or after a failed trial, and until is when it gets its next trial.
-func (l *Listener) ConnectFailed(b *Backend, now int64, after int) (ejected bool, until int64) {
-	s := b.State
+// ConnectFailed reports that the last backend of tried, b, refused, was
+// unreachable or timed out, at the monotonic time now in nanoseconds. After that
+// many failures in a row it is ejected, unless half of l's backends would then
+// be more than out; after ≤ 0 never ejects. When ejected is true, b was ejected
+// just now, for the first time or after a failed trial, and until is when it
+// gets its next trial.
+func (l *Listener) ConnectFailed(b *Backend, tried *Tried, now int64, after int) (ejected bool, until int64) {
+	s, a := b.State, tried.last
 	s.Failed.Add(1)
+	if s.epoch.Load() != a.epoch {
+		return false, 0
+	}
 	n := s.failures.Add(1)
 	if out := s.out.Load(); out != 0 {
-		if !s.trial.CompareAndSwap(true, false) {
-			return false, 0 // a late or desperate try: no news
+		if !a.trial || !s.turn(a.epoch) {
+			return false, 0
 		}
 		until = now + int64(ejection(s.level.Add(1)))
 		// A success elsewhere may have readmitted b since: that stands.
@@ -58,22 +64,21 @@ func (l *Listener) ConnectFailed(b *Backend, now int64, after int) (ejected bool
 		return false, 0
 	}
 	defer l.State.ejecting.Store(false)
-	if 2*(l.out()+1) > len(l.Backends) || s.out.Load() != 0 {
+	if 2*(l.out()+1) > len(l.Backends) || !s.turn(a.epoch) {
 		return false, 0
 	}
 	until = now + int64(ejectBase)
 	s.level.Store(0)
-	s.trial.Store(false)
 	s.out.Store(until)
 	return true, until
 }
 
-// ConnectAborted reports that a connection to b was given up for a reason that
-// says nothing about b: the client left, or this machine ran out of ports. A
-// trial passes to the next connection.
-func (l *Listener) ConnectAborted(b *Backend, now int64) {
-	s := b.State
-	if out := s.out.Load(); out != 0 && s.trial.CompareAndSwap(true, false) {
+// ConnectAborted reports that a connection to b, the last backend of tried, was
+// given up for a reason that says nothing about b: the client left, or this
+// machine ran out of ports. A trial passes to the next connection.
+func (l *Listener) ConnectAborted(b *Backend, tried *Tried, now int64) {
+	s, a := b.State, tried.last
+	if out := s.out.Load(); out != 0 && a.trial && s.turn(a.epoch) {
 		s.out.CompareAndSwap(out, now)
 	}
 }
@@ -87,9 +92,10 @@ type Ejection struct {
 
 // Ejection returns the present state, its fields read one after the other.
 func (s *BackendState) Ejection() Ejection {
+	until := s.out.Load()
 	return Ejection{
-		Until:    s.out.Load(),
-		Trial:    s.trial.Load(),
+		Until:    until,
+		Trial:    until != 0 && s.trial.Load() == s.epoch.Load(),
 		Failures: int(s.failures.Load()),
 	}
 }
@@ -101,25 +107,30 @@ func (s *BackendState) open(now int64) bool {
 	return out == 0 || out <= now
 }
 
-// claim reports whether the chosen backend may be used. Of the connections
-// that find it due for a trial, one gets true.
-func (s *BackendState) claim(now int64) bool {
+// claim reports whether the chosen backend may be used, and as what. Of the
+// connections that find it due for a trial, one gets true.
+func (s *BackendState) claim(now int64) (attempt, bool) {
+	epoch := s.epoch.Load()
 	out := s.out.Load()
 	if out == 0 {
-		return true
+		return attempt{epoch: epoch}, true
 	}
 	if out > now || !s.out.CompareAndSwap(out, now+int64(trialTimeout)) {
-		return false
+		return attempt{}, false
 	}
-	s.trial.Store(true)
-	return true
+	epoch = s.epoch.Add(1)
+	s.trial.Store(epoch)
+	return attempt{epoch: epoch, trial: true}, true
 }
+
+// turn ends the epoch, once: the caller that gets true has changed the state.
+func (s *BackendState) turn(epoch uint32) bool { return s.epoch.CompareAndSwap(epoch, epoch+1) }
 
 // admit puts the backend back into rotation.
 func (s *BackendState) admit() bool {
+	s.epoch.Add(1)
 	s.failures.Store(0)
 	s.level.Store(0)
-	s.trial.Store(false)
 	return s.out.Swap(0) != 0
 }
 

@@ -9,14 +9,28 @@ import (
 
 const after = 3
 
+// fresh is an attempt at b that begins now and is not its trial.
+func fresh(b *Backend) *Tried { return &Tried{last: attempt{epoch: b.State.epoch.Load()}} }
+
 // fail reports failures of b until it is ejected or n are reported.
 func fail(l *Listener, b *Backend, now int64, n int) (ejected bool, until int64) {
 	for range n {
-		if ejected, until = l.ConnectFailed(b, now, after); ejected {
+		if ejected, until = l.ConnectFailed(b, fresh(b), now, after); ejected {
 			return ejected, until
 		}
 	}
 	return false, 0
+}
+
+// trialOf hands out the trial of l's first backend.
+func trialOf(t *testing.T, l *Listener, now int64) *Tried {
+	t.Helper()
+	l.State.cursor.Store(0)
+	var tried Tried
+	if l.Pick(now, client(0), &tried) != l.Backends[0] || !tried.last.trial {
+		t.Fatal("no trial when its time came")
+	}
+	return &tried
 }
 
 func TestEjectionAfterFailuresInARow(t *testing.T) {
@@ -28,7 +42,7 @@ func TestEjectionAfterFailuresInARow(t *testing.T) {
 	if ejected, _ := fail(l, b, now, after-1); ejected {
 		t.Fatal("ejected although the failures were not in a row")
 	}
-	ejected, until := l.ConnectFailed(b, now, after)
+	ejected, until := l.ConnectFailed(b, fresh(b), now, after)
 	if !ejected || until != now+int64(time.Second) {
 		t.Fatalf("ejected %v until %v", ejected, time.Duration(until-now))
 	}
@@ -49,12 +63,9 @@ func TestEjectionGrowsToItsCap(t *testing.T) {
 	_, until := fail(l, b, now, after)
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 60, 60} {
 		now = until
-		l.State.cursor.Store(0)
-		if pick(l, now, client(0)) != 0 {
-			t.Fatal("no trial when its time came")
-		}
+		trial := trialOf(t, l, now)
 		var ejected bool
-		if ejected, until = l.ConnectFailed(b, now, after); !ejected {
+		if ejected, until = l.ConnectFailed(b, trial, now, after); !ejected {
 			t.Fatal("a failed trial did not eject again")
 		}
 		if got := time.Duration(until - now); got != want*time.Second {
@@ -77,8 +88,11 @@ func TestSingleTrial(t *testing.T) {
 	b := l.Backends[0]
 	_, until := fail(l, b, 1, after)
 	trials := 0
+	var trial Tried
 	for range 20 {
-		if pick(l, until, client(0)) == 0 {
+		var tried Tried
+		if l.Pick(until, client(0), &tried) == b {
+			trial = tried
 			trials++
 		}
 	}
@@ -89,7 +103,7 @@ func TestSingleTrial(t *testing.T) {
 		t.Error("the trial does not show")
 	}
 	// Its client left: the next connection is the trial.
-	l.ConnectAborted(b, until)
+	l.ConnectAborted(b, &trial, until)
 	l.State.cursor.Store(0)
 	if pick(l, until, client(0)) != 0 {
 		t.Error("an aborted trial was not passed on")
@@ -116,6 +130,48 @@ func TestLateOutcomes(t *testing.T) {
 	}
 }
 
+// TestAttemptFromBeforeAnEjection: a connect that began before the ejection, a
+// trial or the return of its backend and fails afterwards is no news: it does
+// not pass for the trial's failure, frees no second trial, and does not count
+// against a backend that has come back.
+func TestAttemptFromBeforeAnEjection(t *testing.T) {
+	const now = int64(time.Hour)
+	l := listener(RoundRobin, 1, 1)
+	b := l.Backends[0]
+	early := fresh(b)
+	_, until := fail(l, b, now, after)
+	trial := trialOf(t, l, until)
+	if ejected, _ := l.ConnectFailed(b, early, until, after); ejected || !b.State.Ejection().Trial {
+		t.Error("an attempt from before the ejection passed for the trial")
+	}
+	if l.ConnectAborted(b, early, until); !b.State.Ejection().Trial {
+		t.Error("one that was given up ended the trial")
+	}
+	ejected, next := l.ConnectFailed(b, trial, until, after)
+	if want := until + int64(2*time.Second); !ejected || next != want {
+		t.Errorf("the trial's failure: ejected %v for %v, want 2s", ejected, time.Duration(next-until))
+	}
+
+	// A trial that is heard of too late is none any more.
+	lost := trialOf(t, l, next)
+	present := trialOf(t, l, next+int64(trialTimeout))
+	if ejected, _ := l.ConnectFailed(b, lost, next+int64(trialTimeout), after); ejected || !b.State.Ejection().Trial {
+		t.Error("a lost trial passed for the present one")
+	}
+
+	// The present one succeeds; the old ones are still failing.
+	if !l.ConnectOK(b) {
+		t.Fatal("a good trial did not readmit")
+	}
+	for range after {
+		for _, old := range []*Tried{early, trial, lost, present} {
+			if ejected, _ := l.ConnectFailed(b, old, next, after); ejected || b.State.Ejection().Failures > 0 {
+				t.Fatal("an attempt from before the return counts")
+			}
+		}
+	}
+}
+
 func TestSingleBackendIsNeverEjected(t *testing.T) {
 	l := listener(RoundRobin, 1)
 	if ejected, _ := fail(l, l.Backends[0], 1, 100); ejected {
@@ -126,7 +182,7 @@ func TestSingleBackendIsNeverEjected(t *testing.T) {
 func TestEjectionCanBeOff(t *testing.T) {
 	l := listener(RoundRobin, 1, 1)
 	for range 100 {
-		if ejected, _ := l.ConnectFailed(l.Backends[0], 1, 0); ejected {
+		if ejected, _ := l.ConnectFailed(l.Backends[0], fresh(l.Backends[0]), 1, 0); ejected {
 			t.Fatal("ejected")
 		}
 	}
@@ -187,9 +243,9 @@ func TestConcurrentUse(t *testing.T) {
 						case 0:
 							l.ConnectOK(b)
 						case 1:
-							l.ConnectAborted(b, now)
+							l.ConnectAborted(b, &tried, now)
 						default:
-							l.ConnectFailed(b, now, after)
+							l.ConnectFailed(b, &tried, now, after)
 						}
 						b.State.Release()
 						// Counting is no snapshot unless ejection stands still.

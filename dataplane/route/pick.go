@@ -6,12 +6,20 @@ import "net/netip"
 const MaxTries = 16
 
 // Tried is the backends of one Listener that a connection has been handed
-// already. The zero value is empty. It is a plain value of 34 bytes, meant to
-// live in the session; it means nothing to another *Listener, not even to the
-// same address in another table.
+// already, and what the last of them was then. The zero value is empty. It is a
+// plain value of 44 bytes, meant to live in the session; it means nothing to
+// another *Listener, not even to the same address in another table, see Follow.
 type Tried struct {
 	index [MaxTries]uint16
 	n     uint8
+	last  attempt
+}
+
+// attempt is how a backend stood with its ejection when it was handed out. Its
+// outcome counts only while that is still so.
+type attempt struct {
+	epoch uint32
+	trial bool // this is the one connection that may end the ejection or prolong it
 }
 
 // Len is the number of backends tried.
@@ -19,6 +27,18 @@ func (t *Tried) Len() int { return int(t.n) }
 
 // Reset empties t.
 func (t *Tried) Reset() { t.n = 0 }
+
+// Follow makes t, which is about from, say the same about to: the backends that
+// both have stay tried. No attempt may be under way.
+func (t *Tried) Follow(from, to *Listener) {
+	old := *t
+	t.Reset()
+	for _, i := range old.index[:old.n] {
+		if j, ok := to.find(from.Backends[i].Addr); ok {
+			t.add(j)
+		}
+	}
+}
 
 func (t *Tried) add(i int) {
 	t.index[t.n] = uint16(i)
@@ -43,7 +63,7 @@ func (t *Tried) has(i int) bool {
 //
 // The caller brackets the connection with State.Acquire and State.Release, and
 // reports its outcome with exactly one of ConnectOK, ConnectFailed and
-// ConnectAborted.
+// ConnectAborted before it picks again.
 func (l *Listener) Pick(now int64, client netip.Addr, tried *Tried) *Backend {
 	if tried.n == MaxTries {
 		return nil
@@ -55,14 +75,18 @@ func (l *Listener) Pick(now int64, client netip.Addr, tried *Tried) *Backend {
 		if i < 0 {
 			break
 		}
-		if b := l.Backends[i]; b.State.claim(now) {
+		b := l.Backends[i]
+		if a, ok := b.State.claim(now); ok {
 			tried.add(i)
+			tried.last = a
 			return b
 		}
 	}
 	if i := l.lastResort(tried); i >= 0 {
+		b := l.Backends[i]
 		tried.add(i)
-		return l.Backends[i]
+		tried.last = attempt{epoch: b.State.epoch.Load()}
+		return b
 	}
 	return nil
 }

@@ -37,6 +37,15 @@ func (l *Listener) Admit() bool {
 // Release counts a session as ended.
 func (s *ListenerState) Release() { s.Active.Add(-1) }
 
+// Take counts a session that from has admitted as one of s from now on. They
+// differ only if the listener was gone for a table or more.
+func (s *ListenerState) Take(from *ListenerState) {
+	if s != from {
+		from.Active.Add(-1)
+		s.Active.Add(1)
+	}
+}
+
 // BackendState is what a backend behind one listener remembers across table
 // generations. All of it is atomic; every loop uses the same one. It fills a
 // cache line, so that loops busy with different backends do not disturb each
@@ -52,9 +61,14 @@ type BackendState struct {
 	out      atomic.Int64
 	failures atomic.Uint32 // in a row
 	level    atomic.Uint32 // ejections in a row, sets the next one's length
-	trial    atomic.Bool   // the one connection is under way
 
-	_ [cacheLine - 4*8 - 3*4]byte
+	// epoch counts the arrows of the diagram in eject.go: an attempt that began
+	// before the last one is no news. trial is the epoch in which a trial is
+	// under way, when it is the present one.
+	epoch atomic.Uint32
+	trial atomic.Uint32
+
+	_ [cacheLine - 4*8 - 4*4]byte
 }
 
 // Both states are exactly one cache line.

@@ -15,7 +15,7 @@
 //			break // Release when the session ends
 //		}
 //		b.State.Release()
-//		l.ConnectFailed(b, now, ejectAfter)
+//		l.ConnectFailed(b, &tried, now, ejectAfter)
 //	}
 //
 // Counters and cursors that must survive a table swap (round robin position,
@@ -137,11 +137,16 @@ func (t *Table) Backend(listener, addr netip.AddrPort) *Backend {
 
 // Backend returns l's backend at addr, nil when there is none.
 func (l *Listener) Backend(addr netip.AddrPort) *Backend {
-	i, ok := slices.BinarySearchFunc(l.Backends, unmap(addr), compareBackend)
+	i, ok := l.find(addr)
 	if !ok {
 		return nil
 	}
 	return l.Backends[i]
+}
+
+// find returns the index of the backend at addr.
+func (l *Listener) find(addr netip.AddrPort) (int, bool) {
+	return slices.BinarySearchFunc(l.Backends, unmap(addr), compareBackend)
 }
 
 // Allows reports whether a client with this address may use l.
