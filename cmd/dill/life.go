@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"os/signal"
 	"syscall"
+	"time"
 
-	"dill/controlplane/config"
 	"dill/dataplane"
 )
 
-// live serves until dill is told to end, and returns the exit status.
+// live serves until dill is told to end, and returns the exit status. Nothing in
+// it waits for a file, a source or a server: however long those take, signals are
+// heard.
 //
-//	serving ──HUP──▶ reload ─▶ serving
+//	serving ──HUP──▶ reading, beside everything else ─▶ apply ─▶ serving
 //	   │ ────USR1──▶ counters ─▶ serving
 //	   ▼ TERM, INT, or the end of ctx
 //	draining ──every connection has finished──────────▶ exit 0
@@ -24,6 +26,8 @@ func (p *process) live(ctx context.Context) int {
 		select {
 		case <-ctx.Done():
 			return p.end("")
+		case r := <-p.readings:
+			p.take(r)
 		case s := <-p.signals:
 			switch s {
 			case syscall.SIGHUP:
@@ -45,9 +49,11 @@ func (p *process) end(why string) int {
 
 	// Nothing decides about routes any more; the state file gets the last word.
 	p.runner.stop(nil)
-	p.deciding.end()
-	p.keeping.end()
-	p.resolver.Close()
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		p.settle()
+	}()
 
 	// Peek goes on: it is of use to whoever wonders what is taking so long.
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -55,10 +61,12 @@ func (p *process) end(why string) int {
 	drained := make(chan error, 1)
 	go func() { drained <- p.engine.Shutdown(ctx) }()
 	status := exitOK
-	for waiting := true; waiting; {
+	for drained != nil || settled != nil {
 		select {
+		case <-settled:
+			settled = nil
 		case err := <-drained:
-			waiting = false
+			drained = nil
 			if err != nil {
 				log.Warn("connections reset that did not finish", keySessions, dataplane.Stats().Get("shutdown_reset"))
 			}
@@ -73,10 +81,26 @@ func (p *process) end(why string) int {
 			}
 		}
 	}
-	p.telling.end()
+	p.telling.end(lastWord)
 	p.printCounters()
 	log.Info("dill ended")
 	return status
+}
+
+// lastWord is how long the end waits for a goroutine that is told to go: enough
+// to write the state file, and a bound where a file system or a server hangs.
+const lastWord = 2 * time.Second
+
+// settle ends what decides about routes and what keeps them.
+func (p *process) settle() {
+	log := p.logging.log
+	if !p.deciding.end(lastWord) {
+		log.Warn("publisher does not end, not waiting any longer", keyTimeout, lastWord)
+	}
+	if !p.keeping.end(lastWord) {
+		log.Error("last good table not saved, the file does not answer", keyPath, p.started.State.Path, keyTimeout, lastWord)
+	}
+	p.resolver.Close()
 }
 
 // printCounters writes one counter a line to standard output.
@@ -84,35 +108,4 @@ func (p *process) printCounters() {
 	if _, err := fmt.Fprint(p.stdout, dataplane.Stats()); err != nil {
 		p.logging.log.Warn("counters not printed", keyErr, err)
 	}
-}
-
-// reload reads the configuration again and applies it completely or, if there
-// is any mistake in it, not at all.
-func (p *process) reload() {
-	log := p.logging.log
-	cfg, err := config.LoadWith(p.config.Path(), p.environ)
-	if err != nil {
-		log.Error("configuration not accepted, the old one stays", keyErr, err)
-		return
-	}
-	next, err := newSources(cfg, log)
-	if err != nil {
-		log.Error("configuration not accepted, the old one stays", keyErr, err)
-		return
-	}
-	p.logging.level.Set(cfg.Log.Level)
-	for _, c := range config.Changes(p.config, cfg) {
-		log.Info("setting changed", keySetting, c.Key, keyOld, c.Old, keyNew, c.New)
-	}
-	// Held against what runs, not against the last reload: what is pending is
-	// named until it is done or taken back.
-	if pending := config.NeedsRestart(config.Changes(p.started, cfg)); len(pending) > 0 {
-		log.Warn("settings take effect at the next start", keySettings, pending)
-	}
-	p.config = cfg
-	p.engine.Reconfigure(planeConfig(cfg, p.openFiles))
-	p.runner.stop(next)
-	p.publisher.Configure(p.settings(cfg, next))
-	p.runner.run(next)
-	log.Info("configuration read again", keyConfig, cfg.Path(), keySources, cfg.Sources())
 }

@@ -38,6 +38,7 @@ type process struct {
 	resolver  *resolve.Resolver
 	peek      *peek.Server // nil = off
 	profiles  *profiles    // nil = off
+	read      func(path string) reading
 
 	// What runs beside the data plane, in the order in which it ends: each
 	// tells the next one something last.
@@ -46,8 +47,12 @@ type process struct {
 	telling  stage // Peek
 
 	// Owned by the goroutine of live.
-	config *config.Config
-	runner *runner
+	config  *config.Config
+	runner  *runner
+	reading bool // the outcome will come in readings
+	again   bool // another reload was asked for meanwhile
+
+	readings chan reading // of capacity 1, so that nobody who reads stays behind
 }
 
 // stage is a group of goroutines that end together.
@@ -59,18 +64,27 @@ type stage struct {
 
 func (s *stage) begin() { s.ctx, s.cancel = context.WithCancel(context.Background()) }
 
-// end stops the goroutines and returns when they are gone.
-func (s *stage) end() {
+// end stops the goroutines and waits until they are gone, at most for limit. It
+// reports whether they are.
+func (s *stage) end(limit time.Duration) bool {
 	s.cancel()
-	s.wg.Wait()
+	gone := make(chan struct{})
+	go func() { s.wg.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		return true
+	case <-time.After(limit):
+		return false
+	}
 }
 
 // start starts everything. next holds the sources, which were built from cfg.
 func start(cfg *config.Config, environ []string, next map[string]wanted, logging logging, stdout io.Writer) (*process, error) {
 	p := &process{
 		started: cfg, config: cfg, environ: environ, logging: logging, stdout: stdout,
-		signals: make(chan os.Signal, 8),
+		signals: make(chan os.Signal, 8), readings: make(chan reading, 1),
 	}
+	p.read = p.readSettings
 	// First of all, so that no signal finds Go's own handling, which kills.
 	signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	// A log collector that dies must not take the proxy with it.
@@ -132,9 +146,9 @@ func (p *process) run(next map[string]wanted) {
 	cfg := publish.Config{Plane: p.engine, Names: p.resolver, Settings: p.settings(p.config, next)}
 	if path := p.config.State.Path; path != "" {
 		kept := state.New(path, log)
-		restored, err := kept.Load()
+		restored, err := within(restoreLimit, kept.Load)
 		if err != nil {
-			log.Error("last good table not restored", keyErr, err)
+			log.Error("last good table not restored", keyPath, path, keyErr, err)
 		}
 		cfg.Restored, cfg.Save = restored, kept.Save
 		p.keeping.wg.Go(func() { kept.Run(p.keeping.ctx) })
@@ -149,6 +163,30 @@ func (p *process) run(next map[string]wanted) {
 		context.AfterFunc(p.telling.ctx, p.profiles.close)
 	}
 	p.runner.run(next)
+}
+
+// restoreLimit is how long the start waits for the state file, which may lie on a
+// file system that hangs. Signals wait as long.
+const restoreLimit = 3 * time.Second
+
+// within returns what load does, or an error when that takes longer than limit.
+func within[T any](limit time.Duration, load func() (T, error)) (T, error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		v, err := load()
+		done <- outcome{v, err}
+	}()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-time.After(limit):
+		var none T
+		return none, fmt.Errorf("no answer within %v", limit)
+	}
 }
 
 // settings is what the publisher needs to know of a configuration.

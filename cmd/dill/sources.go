@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"io"
 	"log/slog"
+	"sync"
+	"time"
 
 	"dill/controlplane/config"
 	"dill/controlplane/publish"
@@ -100,17 +102,52 @@ type runner struct {
 	sink    source.Sink
 	log     *slog.Logger
 	running map[string]*running
+	stopped map[string]*running // the last one of its name; it may still be going
 }
 
-// running is a source whose Run was called.
+// running is a source that was told to run.
 type running struct {
 	wanted
 	cancel context.CancelFunc
 	done   chan struct{} // closed when Run has returned
+
+	mu    sync.Mutex
+	muted bool // what it says does not count any more
+}
+
+// tell hands s to sink unless the source was stopped.
+func (r *running) tell(s source.Snapshot, sink source.Sink) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.muted {
+		sink(s)
+	}
+}
+
+// stop tells the source to end. It says nothing any more when stop returns,
+// even if it takes its time to go.
+func (r *running) stop() {
+	r.cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.muted = true
+}
+
+// await returns when the source is gone, limit has passed or ctx has ended. A nil
+// source is gone.
+func (r *running) await(ctx context.Context, limit time.Duration) {
+	if r == nil {
+		return
+	}
+	select {
+	case <-r.done:
+	case <-time.After(limit):
+	case <-ctx.Done():
+	}
 }
 
 func newRunner(ctx context.Context, sink source.Sink, log *slog.Logger) *runner {
-	return &runner{ctx, sink, log, make(map[string]*running)}
+	return &runner{ctx, sink, log, make(map[string]*running), make(map[string]*running)}
 }
 
 // confirmers returns what the publisher is to know of the sources in next:
@@ -127,21 +164,21 @@ func (s *runner) confirmers(next map[string]wanted) map[string]publish.Confirmer
 	return m
 }
 
-// stop ends every source that is not in next or has another spec there, and
-// returns when they are gone: none of them tells the sink anything afterwards.
+// stop ends every source that is not in next or has another spec there: none of
+// them tells the sink anything afterwards. It waits for none of them.
 func (s *runner) stop(next map[string]wanted) {
-	ending := make(map[string]*running)
 	for name, r := range s.running {
 		if w, ok := next[name]; !ok || w.spec != r.spec {
-			ending[name] = r
-			r.cancel()
+			r.stop()
+			delete(s.running, name)
+			s.stopped[name] = r
 		}
 	}
-	for name, r := range ending {
-		<-r.done
-		delete(s.running, name)
-	}
 }
+
+// handover is how long a source waits for the one it replaces, whose connections
+// the server still counts. One that hangs is not waited for.
+const handover = 5 * time.Second
 
 // run starts every source of next that does not run.
 func (s *runner) run(next map[string]wanted) {
@@ -150,11 +187,15 @@ func (s *runner) run(next map[string]wanted) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(s.ctx)
-		r := &running{w, cancel, make(chan struct{})}
+		r := &running{wanted: w, cancel: cancel, done: make(chan struct{})}
+		before := s.stopped[name]
 		s.running[name] = r
+		delete(s.stopped, name)
 		go func() {
 			defer close(r.done)
-			if err := r.source.Run(ctx, s.sink); err != nil && ctx.Err() == nil {
+			before.await(ctx, handover)
+			sink := func(snap source.Snapshot) { r.tell(snap, s.sink) }
+			if err := r.source.Run(ctx, sink); err != nil && ctx.Err() == nil {
 				s.log.Error("source ended", keySource, name, keyErr, err)
 			}
 		}()

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dill/controlplane/config"
+)
+
+// begun is dill within the test, with these settings and a routing file that is
+// not there. The test ends it.
+func begun(t *testing.T, settings string) (p *process, log *transcript) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "dill.toml")
+	replace(t, path, fmt.Sprintf("file.path = '%s/none.toml'\n%s", t.TempDir(), settings))
+	cfg, err := config.LoadWith(path, nil)
+	must(t, err)
+	log = new(transcript)
+	logging := newLogging(log, cfg.Log)
+	sources, err := newSources(cfg, logging.log)
+	must(t, err)
+	p, err = start(cfg, nil, sources, logging, new(bytes.Buffer))
+	must(t, err)
+	return p, log
+}
+
+// A configuration that cannot be read for now (a network file system that hangs)
+// makes dill neither deaf nor unable to end, and the reloads that are asked for
+// meanwhile are one.
+func TestHangingReloadIsNotWaitedFor(t *testing.T) {
+	p, log := begun(t, "")
+	reads, release := make(chan string, 8), make(chan struct{})
+	p.read = func(path string) reading {
+		reads <- path
+		<-release
+		return reading{err: errors.New("no good")}
+	}
+	status := make(chan int, 1)
+	go func() { status <- p.live(t.Context()) }()
+	p.signals <- syscall.SIGHUP
+	<-reads
+	for range 5 {
+		p.signals <- syscall.SIGHUP
+	}
+	release <- struct{}{}
+	<-reads // all five are one
+	p.signals <- syscall.SIGTERM
+	if got := <-status; got != exitOK {
+		t.Errorf("exit status %d", got)
+	}
+	close(release)
+	if n := strings.Count(log.String(), "configuration not accepted"); n != 1 || len(reads) > 0 {
+		t.Errorf("%d reloads told and %d more begun, want 1 and none:\n%s", n, len(reads), log)
+	}
+}
+
+// What does not end by itself is left behind by the end.
+func TestEndIsBounded(t *testing.T) {
+	p, log := begun(t, "")
+	stuck := make(chan struct{})
+	p.keeping.wg.Go(func() { <-stuck }) // a write of the state file
+	status := make(chan int, 1)
+	go func() { status <- p.live(t.Context()) }()
+	p.signals <- syscall.SIGTERM
+	if got := <-status; got != exitOK {
+		t.Errorf("exit status %d", got)
+	}
+	if !strings.Contains(log.String(), "last good table not saved") {
+		t.Errorf("not told:\n%s", log)
+	}
+	close(stuck)
+}
+
+func TestWithinGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		began := time.Now()
+		_, err := within(restoreLimit, func() (int, error) { <-stuck; return 1, nil })
+		if err == nil || time.Since(began) != restoreLimit {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		close(stuck)
+		if v, err := within(restoreLimit, func() (int, error) { return 1, nil }); v != 1 || err != nil {
+			t.Errorf("got %d, %v", v, err)
+		}
+	})
+}
+
+// A FIFO where a file should be (nobody writes to it, so reading it would wait
+// for ever) holds up neither the start nor a reload nor the end.
+func TestFIFOsHoldNothingUp(t *testing.T) {
+	t.Parallel()
+	fifo := filepath.Join(t.TempDir(), "routes.toml")
+	must(t, syscall.Mkfifo(fifo, 0o600))
+	settings := fmt.Sprintf("file.path = %[1]q\nstate.path = %[1]q\n", fifo)
+	r := launch(t, settings)
+	r.says(`last good table not restored.*not a regular file`)
+	r.says(`routing document unusable.*not a regular file`)
+	for _, key := range []string{"consul.tls.ca", "nomad.tls.ca"} {
+		r.configure(settings + fmt.Sprintf("%s = %q\n", key, fifo))
+		r.signal(syscall.SIGHUP)
+		r.says("configuration not accepted.*" + key + ".*not a regular file")
+	}
+	r.configure(settings)
+	r.signal(syscall.SIGHUP)
+	r.says(`configuration read again`)
+	r.signal(syscall.SIGTERM)
+	r.exits(exitOK)
+}
