@@ -34,6 +34,7 @@ type binder struct {
 	open   map[netip.AddrPort]bool
 	failed map[netip.AddrPort]*bindFailure
 	table  *route.Table // reconciled last
+	news   portNews     // of this reconciliation
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -117,6 +118,7 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 			gone = append(gone, addr)
 		}
 	}
+	slices.SortFunc(gone, netip.AddrPort.Compare)
 	maps.DeleteFunc(b.failed, func(addr netip.AddrPort, _ *bindFailure) bool { return t.Lookup(addr) == nil })
 	// Close first: an address that overlaps one of these may be wanted next.
 	drain := b.engine.cfg.Load().DrainTimeout
@@ -124,6 +126,9 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 		drain = -1 // no limit
 	}
 	b.closeAll(gone, drain)
+	for _, addr := range gone {
+		b.news.closed = append(b.news.closed, b.table.Lookup(addr))
+	}
 	if old := b.table; b.leavers(t) {
 		for _, l := range b.engine.loops {
 			l.post(func() error { l.drainLeavers(old, t); return nil })
@@ -137,11 +142,9 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 		}
 		err := b.bind(r.Addr)
 		if err == nil {
-			if f != nil {
-				b.engine.log.Info("port opened after all", attrListener, r.Addr)
-			}
 			delete(b.failed, r.Addr)
 			b.open[r.Addr] = true
+			b.news.opened = append(b.news.opened, r)
 			continue
 		}
 		if f == nil {
@@ -157,6 +160,8 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 	}
 	b.table = t
 	b.publishState()
+	b.news.log(b.engine.log)
+	b.news = portNews{}
 	for _, f := range b.failed {
 		if next.IsZero() || f.retry.Before(next) {
 			next = f.retry

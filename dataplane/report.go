@@ -32,15 +32,18 @@ type (
 // Attribute keys of this package's log lines; a key of an epoll set is another
 // thing.
 const (
-	attrListener = "listener"
-	attrBackend  = "backend"
-	attrErr      = "err"
-	attrFor      = "for"
-	attrLoop     = "loop"
-	attrLimit    = "limit"
-	attrPanic    = "panic"
-	attrStack    = "stack"
-	attrDropped  = "dropped"
+	attrListener  = "listener"
+	attrListeners = "listeners"
+	attrOwner     = "owner"
+	attrBackend   = "backend"
+	attrBackends  = "backends"
+	attrErr       = "err"
+	attrFor       = "for"
+	attrLoop      = "loop"
+	attrLimit     = "limit"
+	attrPanic     = "panic"
+	attrStack     = "stack"
+	attrDropped   = "dropped"
 )
 
 // reportEvery is the least time between two log lines of one kind.

@@ -146,9 +146,7 @@ func TestRestoredSnapshotClosesNoPort(t *testing.T) {
 	for _, s := range serving {
 		s.only(t, "hello")
 	}
-	if n := strings.Count(r.log.String(), `msg="port closed"`); n != 2 {
-		t.Errorf("%d ports were closed, want two", n)
-	}
+	r.closings(2)
 }
 
 // With Consul silent, which takes longer to notice than one that refuses, a

@@ -146,6 +146,17 @@ func (r *rig) says(pattern string) {
 	r.eventually("the log says "+pattern, func() bool { return line.MatchString(r.log.String()) })
 }
 
+// closings waits until the log tells of so many closed ports, and checks that
+// there are no more: a port is closed a moment before that is said.
+func (r *rig) closings(want int) {
+	r.t.Helper()
+	count := func() int { return strings.Count(r.log.String(), `msg="port closed"`) }
+	r.eventually(fmt.Sprintf("the log tells of %d closed ports", want), func() bool { return count() >= want })
+	if n := count(); n != want {
+		r.t.Errorf("%d ports were closed, want %d", n, want)
+	}
+}
+
 // peekSays waits until Peek's answer matches.
 func (r *rig) peekSays(pattern string) {
 	r.t.Helper()

@@ -240,7 +240,5 @@ func TestSourceThatFailsStopsNoOther(t *testing.T) {
 			s.answers(port, name)
 		}
 	}
-	if n := strings.Count(s.log.String(), `msg="port closed"`); n != 3 {
-		t.Errorf("%d ports were closed, want three", n)
-	}
+	s.closings(3)
 }

@@ -2,7 +2,6 @@ package publish
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -13,14 +12,14 @@ import (
 )
 
 // maxLines is how many changes of one publication get a log line each. More
-// are summed up: two thousand lines at once help nobody.
+// are only counted: two thousand lines at once help nobody.
 const maxLines = 20
 
 // diff is what changed from one table to the next. Its parts are sorted by
 // listener address.
 type diff struct {
-	opened  []*route.Listener
-	closed  []*route.Listener
+	fresh   int               // listeners that are new: the data plane tells when they are open
+	gone    int               // listeners that are gone
 	changed []*route.Listener // options or owner, not backends
 	added   []target
 	removed []target
@@ -43,9 +42,9 @@ func compare(old, next *route.Table) diff {
 	for len(a) > 0 || len(b) > 0 {
 		switch order(a, b, func(l *route.Listener) netip.AddrPort { return l.Addr }) {
 		case -1:
-			d.closed, a = append(d.closed, a[0]), a[1:]
+			d.gone, a = d.gone+1, a[1:]
 		case 1:
-			d.opened, b = append(d.opened, b[0]), b[1:]
+			d.fresh, b = d.fresh+1, b[1:]
 		default:
 			if a[0] != b[0] { // NewTable reuses what is as it was
 				d.listener(a[0], b[0])
@@ -108,28 +107,22 @@ func sameBackend(a, b *route.Backend) bool {
 		(a.Socks == nil) == (b.Socks == nil) && (a.Socks == nil || *a.Socks == *b.Socks)
 }
 
-// lines is how many single changes d has.
+// lines is how many single changes d has to tell.
 func (d *diff) lines() int {
-	return len(d.opened) + len(d.closed) + len(d.changed) + len(d.added) + len(d.removed) + len(d.changes) + len(d.refused)
+	return len(d.changed) + len(d.added) + len(d.removed) + len(d.changes) + len(d.refused)
 }
 
-func (d *diff) empty() bool { return d.lines() == 0 && d.settled == 0 }
+func (d *diff) empty() bool { return d.fresh+d.gone+d.lines()+d.settled == 0 }
 
-// log writes one line a change, or a summary with examples when there are too
-// many, and one line for the generation.
+// log writes one line for the generation and one a change, or a summary when
+// there are too many. That a port is open or closed is not known here.
 func (d *diff) log(log *slog.Logger, t *route.Table) {
 	log.Info("table published", keyGeneration, t.Generation, keyListeners, len(t.Listeners),
-		keyOpened, len(d.opened), keyClosed, len(d.closed), keyChanged, len(d.changed)+len(d.changes),
+		keyNew, d.fresh, keyGone, d.gone, keyChanged, len(d.changed)+len(d.changes),
 		keyAdded, len(d.added), keyRemoved, len(d.removed), keyRefused, len(t.Refused))
 	if d.lines() > maxLines {
 		d.summary(log)
 		return
-	}
-	for _, l := range d.opened {
-		log.Info("port opened", keyListener, l.Addr, keyOwner, l.Owner, keyBackends, len(l.Backends))
-	}
-	for _, l := range d.closed {
-		log.Info("port closed", keyListener, l.Addr, keyOwner, l.Owner)
 	}
 	for _, l := range d.changed {
 		log.Info("listener changed", keyListener, l.Addr, keyOwner, l.Owner)
@@ -151,24 +144,8 @@ func (d *diff) log(log *slog.Logger, t *route.Table) {
 	}
 }
 
-// summary names the first few ports of each kind.
+// summary names one of the refusals; the rest is in the counts.
 func (d *diff) summary(log *slog.Logger) {
-	const examples = 5
-	for _, part := range []struct {
-		phrase    string
-		listeners []*route.Listener
-	}{{"ports opened", d.opened}, {"ports closed", d.closed}} {
-		if n := len(part.listeners); n > 0 {
-			var some []string
-			for _, l := range part.listeners[:min(n, examples)] {
-				some = append(some, l.Addr.String())
-			}
-			if n > examples {
-				some = append(some, fmt.Sprintf("and %d more", n-examples))
-			}
-			log.Info(part.phrase, keyListeners, some)
-		}
-	}
 	if n := len(d.refused); n > 0 {
 		r := d.refused[0]
 		log.Warn("claims refused", keyRefused, n, keyOwner, r.Service, keyClaim, r.Claim, keyReason, r.Reason)

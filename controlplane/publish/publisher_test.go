@@ -69,7 +69,7 @@ func TestDeregisteredClosesAtOnce(t *testing.T) {
 		w.wait(time.Second)
 		w.tell("consul", svc("api", 5001, "n1"))
 		w.serves("the last is gone", "5001=n1")
-		if w.history.count("port closed") != 1 || w.history.count("backend removed") != 1 || w.history.count("port opened") != 2 {
+		if w.history.count("new=0 gone=1") != 1 || w.history.count("backend removed") != 1 || w.history.count("new=2 gone=0") != 1 {
 			t.Errorf("log:\n%s", w.history.text.String())
 		}
 	})
@@ -197,7 +197,26 @@ func TestSettingsTakeEffect(t *testing.T) {
 func TestLargeDiffIsSummedUp(t *testing.T) {
 	within(t, func(w *world) {
 		w.tell("consul", many(40, "")...)
-		if w.history.count("port opened") != 0 || w.history.count("and 35 more") != 1 || w.history.count("table published") != 1 {
+		grown := many(40, "")
+		for i := range grown {
+			port := 5000 + i
+			grown[i] = svc(grown[i].Name, port, fmt.Sprintf("n%d", i), "n99")
+		}
+		w.wait(time.Second)
+		w.tell("consul", grown...)
+		if w.history.count("backend added") != 0 || w.history.count("added=40") != 1 || w.history.count("table published") != 2 {
+			t.Errorf("log:\n%s", w.history.text.String())
+		}
+	})
+}
+
+// A table is a wish: whether its ports are open is for the data plane to tell.
+func TestPublicationDoesNotClaimThatPortsOpened(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.tell("consul")
+		if w.history.count("opened") != 0 || w.history.count("closed") != 0 || w.history.count("table published") != 2 {
 			t.Errorf("log:\n%s", w.history.text.String())
 		}
 	})

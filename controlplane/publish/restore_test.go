@@ -191,10 +191,11 @@ func TestNothingHeardSavesNothing(t *testing.T) {
 
 func TestHostileNamesAreQuotedInLogs(t *testing.T) {
 	within(t, func(w *world) {
-		s := svc("we\x1b[2Jb\nport opened", 5000, "n1")
-		w.tell("consul", s)
+		w.tell("consul", svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n1", "we\x1b[2Jb\nport opened2"))
 		text := w.history.text.String()
-		if strings.ContainsRune(text, 0x1b) || strings.Count(text, "\n") != 2 {
+		if strings.ContainsRune(text, 0x1b) || strings.Count(text, "\n") != 3 || !strings.Contains(text, "port opened2") {
 			t.Errorf("log %q", text)
 		}
 	})
