@@ -6,19 +6,15 @@ import (
 	"strings"
 )
 
-const (
-	maxAllowTag = 64  // address ranges in one tag
-	maxAllow    = 256 // address ranges of a listener
-)
+// maxAllow is how many address ranges a listener can have: each client is held
+// against all of them. Whoever is only in the rest is not admitted.
+const maxAllow = 256
 
 // parseAllow reads a comma-separated list of address ranges. A single address
 // is the range of itself.
 func parseAllow(s string) ([]netip.Prefix, string) {
-	const want = "address ranges such as 10.0.0.0/8,192.168.1.7,2001:db8::/32, at most 64"
+	const want = "address ranges such as 10.0.0.0/8,192.168.1.7,2001:db8::/32"
 	items := strings.Split(s, ",")
-	if len(items) > maxAllowTag {
-		return nil, want
-	}
 	ranges := make([]netip.Prefix, 0, len(items))
 	for _, item := range items {
 		p, ok := parseRange(strings.Trim(item, " "))

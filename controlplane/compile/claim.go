@@ -26,12 +26,17 @@ type wanted struct {
 func (m *Memo) request(tags []string) *request {
 	r := &request{spec: parseTags(tags)}
 	r.faults = slices.Clip(r.spec.faults)
-	if !r.enabled {
-		if len(r.claims) > 0 {
-			r.faults = append(r.faults, fault{keyListener, `the instance lacks the tag "dill"`})
-		}
-		return r
+	if r.enabled {
+		m.resolve(r)
+	} else if len(r.claims) > 0 {
+		r.faults = append(r.faults, fault{keyListener, `the instance lacks the tag "dill"`})
 	}
+	r.faults = firstFaults(r.faults)
+	return r
+}
+
+// resolve finds the listeners that r's claims are about.
+func (m *Memo) resolve(r *request) {
 	for _, value := range r.claims {
 		addr, why := m.address(value)
 		tag := showTag(keyListener + "=" + value)
@@ -49,7 +54,6 @@ func (m *Memo) request(tags []string) *request {
 		return strings.Compare(a.tag, b.tag)
 	})
 	r.listeners = slices.CompactFunc(r.listeners, func(a, b wanted) bool { return a.addr == b.addr })
-	return r
 }
 
 // address resolves a claim such as "local:5555", or says why it cannot.

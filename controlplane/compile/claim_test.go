@@ -1,11 +1,13 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"dill/controlplane/source"
+	"dill/dataplane/route"
 )
 
 func TestBadClaims(t *testing.T) {
@@ -109,11 +111,70 @@ func TestRefusalsAreCapped(t *testing.T) {
 	}
 }
 
-func TestTooManyTags(t *testing.T) {
-	tags := slices.Repeat([]string{"dill.listener=local:5000"}, maxTags+1)
+// TestManyTagsCostNothing: an instance may ask for as many ports as its service
+// may have, whatever else it is tagged with.
+func TestManyTagsCostNothing(t *testing.T) {
+	var tags []string
+	for i := range 1000 {
+		tags = append(tags, fmt.Sprint("dill.listener=local:", 5000+i), fmt.Sprint("dill.unknown", i, "=x"), "other")
+	}
 	r := compileAll(consul(svc("web", 1, inst(1, tags...))))
-	wantServed(t, r)
-	wantRefused(t, r, "consul/web i1|dill.*|129 tags, at most 128 are read")
-	r = compileAll(consul(svc("web", 1, inst(1, tags[1:]...))))
-	wantServed(t, r, "127.0.0.1:5000 consul/web i1")
+	if n := len(r.Listeners); n != 1000 {
+		t.Errorf("%d listeners", n)
+	}
+	if last := r.Refused[len(r.Refused)-1]; last.Reason != "96 more of the kind" {
+		t.Errorf("the last refusal is %+v", last)
+	}
+	// A protection counts wherever it stands.
+	for _, bad := range []string{"dill.allow=everybody", "dill.proxy=x", "dill.proxy_protocol=v9"} {
+		wantServed(t, compileAll(consul(svc("web", 1, inst(1, append(tags, bad)...)))))
+	}
+	for _, l := range compileAll(consul(svc("web", 1, inst(1, append(tags, "dill.allow=10.0.0.0/8")...)))).Listeners {
+		if len(l.Allow) != 1 {
+			t.Fatalf("%v admits everybody", l.Addr)
+		}
+	}
+}
+
+// TestFaultsAreCapped: of an instance with thousands of mistakes only so many
+// are kept, the same in any order.
+func TestFaultsAreCapped(t *testing.T) {
+	tags := []string{"dill"}
+	for i := range 1000 {
+		tags = append(tags, fmt.Sprint("dill.unknown", i), fmt.Sprint("dill.listener=nowhere:", 5000+i))
+	}
+	faults := new(Memo).request(tags).faults
+	slices.Reverse(tags)
+	if other := new(Memo).request(tags).faults; !slices.Equal(faults, other) {
+		t.Error("the order of the tags matters")
+	}
+	if last := faults[len(faults)-1]; len(faults) != maxFaults || last.reason != "1873 more tags with mistakes" {
+		t.Errorf("%d faults, the last %+v", len(faults), last)
+	}
+}
+
+// TestManyInstancesDoNotCrowdOutThoseThatServe: the limit is on backends.
+func TestManyInstancesDoNotCrowdOutThoseThatServe(t *testing.T) {
+	var all []source.Instance
+	for i := range route.MaxBackends + 100 {
+		in := health(inst(1, claim5000), source.Critical)
+		in.ID, in.Port = fmt.Sprintf("i%05d", i), 1+i
+		if i >= route.MaxBackends {
+			in.Health = source.Passing
+		}
+		all = append(all, in)
+	}
+	r := compileAll(consul(svc("web", 1, all...)))
+	if n := len(only(t, r).Backends); n != 100 {
+		t.Errorf("%d backends of the 100 that pass", n)
+	}
+	wantRefused(t, r)
+	for i := range all {
+		all[i].Health = source.Passing
+	}
+	r = compileAll(consul(svc("web", 1, all...)))
+	if n := len(only(t, r).Backends); n != route.MaxBackends {
+		t.Errorf("%d backends", n)
+	}
+	wantRefused(t, r, "consul/web|"+claim5000+"|4196 addresses, the first 4096 are served")
 }

@@ -172,10 +172,6 @@ func (m *Memo) read(s *service) {
 	if !slices.IsSortedFunc(s.instances, compareInstance) {
 		slices.SortFunc(s.instances, compareInstance)
 	}
-	if n > route.MaxBackends {
-		s.note("", "", reason("%d instances, the first %d are served", n, route.MaxBackends))
-		s.instances = s.instances[:route.MaxBackends]
-	}
 	m.readTags(s)
 	s.lasting = len(s.notes)
 	s.claims = claims(s)

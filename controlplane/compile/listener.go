@@ -58,18 +58,14 @@ func (cl *claim) disagreements(newest instance) {
 
 // allow is what all members admit.
 func (cl *claim) allow() []netip.Prefix {
-	all := cl.members[0].allow
+	all := cl.firstRanges(cl.members[0].allow)
 	differ := false
 	for i, in := range cl.members[1:] {
 		if in.request == cl.members[i].request {
 			continue
 		}
 		differ = differ || !slices.Equal(all, in.allow)
-		all = intersect(all, in.allow)
-		if len(all) > maxAllow {
-			cl.by.note("", keyAllow, reason("more than %d address ranges in common; the rest is not admitted", maxAllow))
-			all = all[:maxAllow]
-		}
+		all = cl.firstRanges(intersect(all, in.allow))
 	}
 	switch {
 	case !differ:
@@ -79,6 +75,15 @@ func (cl *claim) allow() []netip.Prefix {
 		cl.by.note("", keyAllow, "the instances disagree; admitted is who all of them allow")
 	}
 	return slices.Clone(all)
+}
+
+// firstRanges cuts ranges to maxAllow, and says so.
+func (cl *claim) firstRanges(ranges []netip.Prefix) []netip.Prefix {
+	if len(ranges) <= maxAllow {
+		return ranges
+	}
+	cl.by.note("", keyAllow, reason("more than %d address ranges; the rest is not admitted", maxAllow))
+	return ranges[:maxAllow]
 }
 
 // candidate is a backend before those with one address are told apart.

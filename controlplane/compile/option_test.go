@@ -93,30 +93,29 @@ func TestOpenOptionsFallToTheDefault(t *testing.T) {
 // without it, the others are.
 func TestClosedOptionsRefuseTheInstance(t *testing.T) {
 	for tag, reason := range map[string]string{
-		"dill.allow=":                      "want address ranges",
-		"dill.allow=10.0.0.0/33":           "want address ranges",
-		"dill.allow=10.0.0.0/8,":           "want address ranges",
-		"dill.allow=10.0.0.0/8;11.0.0.0/8": "want address ranges",
-		"dill.allow=everybody":             "want address ranges",
-		"dill.allow=::ffff:0:0/90":         "want address ranges",
-		"dill.allow=fe80::1%eth0":          "want address ranges",
-		"dill.allow":                       "has no value",
-		"dill.allow=" + strings.Repeat("1.1.1.1,", 64) + "1.1.1.1":           "at most 64",
-		"dill.allow=10.0.0.0/8\n":                                            "do not print",
-		"dill.allow=" + strings.Repeat("x", maxTag):                          "bytes long",
-		"dill.proxy_protocol=v3":                                             "want v1 or v2",
-		"dill.proxy_protocol=":                                               "want v1 or v2",
-		"dill.proxy=":                                                        "want socks5://",
-		"dill.proxy=http://10.0.0.1:1080":                                    "want socks5://",
-		"dill.proxy=socks5://10.0.0.1":                                       "want socks5://",
-		"dill.proxy=socks5://:1080":                                          "want socks5://",
-		"dill.proxy=socks5://10.0.0.1:0":                                     "want socks5://",
-		"dill.proxy=socks5://10.0.0.1:99999":                                 "want socks5://",
-		"dill.proxy=socks5://10.0.0.1:1080/x":                                "want socks5://",
-		"dill.proxy=socks5://10.0.0.1:1080?x":                                "want socks5://",
-		"dill.proxy=socks5://:pw@10.0.0.1:1080":                              "user name before",
+		"dill.allow=":                               "want address ranges",
+		"dill.allow=10.0.0.0/33":                    "want address ranges",
+		"dill.allow=10.0.0.0/8,":                    "want address ranges",
+		"dill.allow=10.0.0.0/8;11.0.0.0/8":          "want address ranges",
+		"dill.allow=everybody":                      "want address ranges",
+		"dill.allow=::ffff:0:0/90":                  "want address ranges",
+		"dill.allow=fe80::1%eth0":                   "want address ranges",
+		"dill.allow":                                "has no value",
+		"dill.allow=10.0.0.0/8\n":                   "do not print",
+		"dill.allow=" + strings.Repeat("x", maxTag): "bytes long",
+		"dill.proxy_protocol=v3":                    "want v1 or v2",
+		"dill.proxy_protocol=":                      "want v1 or v2",
+		"dill.proxy=":                               "want socks5://",
+		"dill.proxy=http://10.0.0.1:1080":           "want socks5://",
+		"dill.proxy=socks5://10.0.0.1":              "want socks5://",
+		"dill.proxy=socks5://:1080":                 "want socks5://",
+		"dill.proxy=socks5://10.0.0.1:0":            "want socks5://",
+		"dill.proxy=socks5://10.0.0.1:99999":        "want socks5://",
+		"dill.proxy=socks5://10.0.0.1:1080/x":       "want socks5://",
+		"dill.proxy=socks5://10.0.0.1:1080?x":       "want socks5://",
+		"dill.proxy=socks5://:pw@10.0.0.1:1080":     "user name before",
 		"dill.proxy=socks5://" + strings.Repeat("u", 256) + "@10.0.0.1:1080": "at most 255 bytes",
-		"dill.proxy=10.0.0.1:1080":                                           "want socks5://",
+		"dill.proxy=10.0.0.1:1080": "want socks5://",
 	} {
 		r := compileAll(consul(svc("web", 1, inst(1, claim5000, tag), inst(2, claim5000))))
 		wantServed(t, r, "127.0.0.1:5000 consul/web i2")
@@ -277,5 +276,26 @@ func TestAllowIsCapped(t *testing.T) {
 	}
 	if !slices.ContainsFunc(r.Refused, func(f route.Refusal) bool { return strings.Contains(f.Reason, "more than 256") }) {
 		t.Errorf("refused %+v", r.Refused)
+	}
+}
+
+// TestLongAllowCostsItsRest: who is listed beyond the limit is not admitted, and
+// nobody else suffers.
+func TestLongAllowCostsItsRest(t *testing.T) {
+	for _, n := range []int{65, maxAllow, maxAllow + 1, 300} {
+		var ranges []string
+		for i := range n {
+			ranges = append(ranges, fmt.Sprintf("::%x", i))
+		}
+		r := compileAll(consul(svc("web", 1, inst(1, claim5000, "dill.allow="+strings.Join(ranges, ",")))))
+		l := only(t, r)
+		if len(l.Backends) != 1 || len(l.Allow) != min(n, maxAllow) {
+			t.Errorf("%d ranges: %d backends, %d ranges are admitted", n, len(l.Backends), len(l.Allow))
+		}
+		if n <= maxAllow {
+			wantRefused(t, r)
+		} else {
+			wantRefused(t, r, "consul/web|dill.allow|more than 256 address ranges; the rest is not admitted")
+		}
 	}
 }

@@ -25,8 +25,11 @@ const (
 )
 
 const (
-	maxTag  = 2048 // bytes of a tag
-	maxTags = 128  // dill.* tags of an instance
+	maxTag = 2048 // bytes of a tag
+
+	// maxFaults is how many mistakes of one instance are told apart. However
+	// many tags it has, all are read: an option that protects may be the last.
+	maxFaults = 128
 )
 
 // fault is what is wrong with one tag.
@@ -59,14 +62,9 @@ type given struct {
 // never fails: what is wrong is in the faults.
 func parseTags(tags []string) *spec {
 	s := &spec{enabled: slices.Contains(tags, tagDill)}
-	if n := countFunc(tags, isDillTag); n > maxTags {
-		s.refused = true
-		s.bad(tagPrefix+"*", reason("%d tags, at most %d are read; the instance is not served", n, maxTags))
-		return s
-	}
 	var values [len(options)]given
 	for _, tag := range tags {
-		if !isDillTag(tag) {
+		if !strings.HasPrefix(tag, tagPrefix) {
 			continue
 		}
 		key, value, found := strings.Cut(tag, "=")
@@ -130,14 +128,11 @@ func (s *spec) spoil(o *option, tag, why string) {
 	}
 }
 
-func isDillTag(tag string) bool { return strings.HasPrefix(tag, tagPrefix) }
-
-func countFunc(tags []string, f func(string) bool) int {
-	n := 0
-	for _, tag := range tags {
-		if f(tag) {
-			n++
-		}
+// firstFaults cuts faults to maxFaults, the last of which counts the others.
+func firstFaults(faults []fault) []fault {
+	more := len(faults) - maxFaults + 1
+	if more <= 1 {
+		return faults
 	}
-	return n
+	return append(slices.Clone(faults[:maxFaults-1]), fault{tagPrefix + "*", reason("%d more tags with mistakes", more)})
 }

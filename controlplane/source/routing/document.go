@@ -13,7 +13,8 @@ import (
 // one – an entry of some 200 bytes for each of 65,535 ports – is smaller.
 const MaxSize = 16 << 20
 
-// maxEntries bounds what a document of many tiny entries can cost.
+// maxEntries bounds what a document of many tiny entries can cost. There are no
+// more ports; entries beyond it are not read.
 const maxEntries = 1 << 16
 
 // Document is the content of a routing document.
@@ -58,14 +59,17 @@ func (m *Memory) Decode(f Format, data []byte) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
-	if len(t.entries) > maxEntries {
-		return Document{}, fmt.Errorf("%d %s; want at most %d", len(t.entries), listKey, maxEntries)
-	}
 	d := decoder{services: make(map[string]*source.Service, len(m.entries))}
 	for _, key := range t.unknown {
 		d.doc.Problems = append(d.doc.Problems, Problem{
 			Entry: -1, Field: quoted(key), Reason: "unknown field; want " + listKey,
 		})
+	}
+	if n := len(t.entries); n > maxEntries {
+		d.doc.Problems = append(d.doc.Problems, Problem{
+			Entry: -1, Field: listKey, Reason: fmt.Sprintf("%d entries; the first %d are read", n, maxEntries),
+		})
+		t.entries = t.entries[:maxEntries]
 	}
 	entries := make([]remembered, len(t.entries))
 	for i, e := range t.entries {

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -114,7 +115,6 @@ func TestUnusableDocument(t *testing.T) {
 		{"json string", JSON, `{"services": "a"}`, "services is no list"},
 		{"html", JSON, "<html>", "line 1: invalid character '<'"},
 		{"html as yaml", YAML, "<html>\n<body>hello</body>\n", "cannot unmarshal"},
-		{"too many", JSON, `{"services": [` + strings.Repeat("1,", maxEntries) + `1]}`, "want at most 65536"},
 		{"too long", YAML, strings.Repeat("#", MaxSize+1), "want at most 16777216"},
 		{"unknown format", 0, "services: []", "none of TOML, YAML, JSON"},
 	} {
@@ -173,5 +173,24 @@ services:
 	}
 	if got, want := strings.Join(doc.Services[1].Instances[0].Tags, " "), "dill dill.listener=local:81 dill.strategy=random"; got != want {
 		t.Errorf("tags %s, want %s", got, want)
+	}
+}
+
+// TestTooManyEntriesCostTheRest: those before the limit are served.
+func TestTooManyEntriesCostTheRest(t *testing.T) {
+	t.Parallel()
+	var entries []string
+	for i := range maxEntries + 1 {
+		entries = append(entries, fmt.Sprintf(`{"name": "s%05d", "listener": "local:5000", "backends": ["10.0.0.1:80"]}`, i))
+	}
+	doc, err := Decode(JSON, []byte(`{"services": [`+strings.Join(entries, ",")+`]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(doc.Services); n != maxEntries || doc.Services[n-1].Name != "s65535" {
+		t.Errorf("%d services, the last %q", n, doc.Services[n-1].Name)
+	}
+	if p := doc.Problems[0]; p.Entry != -1 || p.Reason != "65537 entries; the first 65536 are read" {
+		t.Errorf("the first problem is %+v", p)
 	}
 }
