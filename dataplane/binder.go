@@ -179,7 +179,7 @@ func (b *binder) leavers(t *route.Table) bool {
 		}
 		if old := b.table.Lookup(r.Addr); old != nil {
 			for _, be := range old.Backends {
-				if r.Backend(be.Addr) == nil {
+				if r.Backend(be) == nil {
 					return true
 				}
 			}

@@ -124,7 +124,7 @@ func (l *loop) attemptFailed(s *session) {
 	b := s.backend
 	if ejected, until := s.route.ConnectFailed(b, &s.dialing.tried, l.nowNs, l.cfg.EjectAfter); ejected {
 		l.stats.Ejections.Add(1)
-		l.engine.report(backendEjected{listener: s.ln.addr, backend: b.Addr, out: time.Duration(until - l.nowNs)})
+		l.engine.report(backendEjected{listener: s.ln.addr, backend: b, out: time.Duration(until - l.nowNs)})
 	}
 	l.dropBackend(s)
 }
@@ -198,7 +198,7 @@ func (l *loop) established(s *session) {
 	l.stats.Connected.Add(1)
 	b := s.backend
 	if s.route.ConnectOK(b) {
-		l.engine.report(backendBack{listener: s.ln.addr, backend: b.Addr})
+		l.engine.report(backendBack{listener: s.ln.addr, backend: b})
 	}
 	if b.ProxyProtocol != 0 {
 		to := sys.LocalAddr(s.side[client].fd, &l.sa)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +97,34 @@ func TestSocksIPv6Target(t *testing.T) {
 	r := start(t, setup{backends: -1, dead: []netip.AddrPort{backend.Addr()}, backend: via(proxy, "", "")})
 	if got := r.ask(t); got != "six" {
 		t.Errorf("%q answered", got)
+	}
+}
+
+// TestSocksAsksForNames: a backend with a name is the proxy's to look up, and
+// two of them on one port are two backends.
+func TestSocksAsksForNames(t *testing.T) {
+	long := strings.Repeat("n", 255)
+	one, two := Serve(t, Say("one")), Serve(t, Say("two"))
+	for _, tt := range []struct{ name, first, user string }{
+		{"plain", "db.internal", ""}, {"password", "db.internal", "ann"}, {"the longest name", long, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proxy := (&Socks{User: tt.user, Password: tt.user, Names: map[string]netip.Addr{
+				tt.first: one.Addr().Addr(), "other.internal": two.Addr().Addr(),
+			}}).Start(t)
+			r := start(t, setup{backends: -1})
+			ln := r.listener()
+			for host, b := range map[string]*Backend{tt.first: one, "other.internal": two} {
+				to := &route.Backend{Addr: netip.AddrPortFrom(netip.Addr{}, b.Addr().Port()), Host: host, Weight: 1}
+				via(proxy, tt.user, tt.user)(to)
+				ln.Backends = append(ln.Backends, to)
+			}
+			r.publish(t, ln)
+			got := []string{r.ask(t), r.ask(t)}
+			if slices.Sort(got); !slices.Equal(got, []string{"one", "two"}) {
+				t.Errorf("%q answered", got)
+			}
+		})
 	}
 }
 

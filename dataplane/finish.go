@@ -171,7 +171,7 @@ func (l *loop) idleTimeout(s *session) int64 {
 // stillRouted reports whether a draining session's route has come back.
 func (l *loop) stillRouted(s *session) bool {
 	r := l.engine.table.Load().Lookup(s.ln.addr)
-	return r != nil && (r.DrainTimeout <= 0 || s.backend == nil || r.Backend(s.backend.Addr) != nil)
+	return r != nil && (r.DrainTimeout <= 0 || s.backend == nil || r.Backend(s.backend) != nil)
 }
 
 // finish closes both sides; what is queued is still delivered.

@@ -123,11 +123,11 @@ func (l *loop) drain(s *session, d time.Duration) {
 // not in t, behind a listener that limits how long they may stay.
 func (l *loop) drainLeavers(old, t *route.Table) {
 	l.each(func(s *session) {
-		if s.backend == nil || old.Backend(s.ln.addr, s.backend.Addr) == nil {
+		if s.backend == nil || old.Backend(s.ln.addr, s.backend) == nil {
 			return
 		}
 		r := t.Lookup(s.ln.addr)
-		if r != nil && r.DrainTimeout > 0 && r.Backend(s.backend.Addr) == nil {
+		if r != nil && r.DrainTimeout > 0 && r.Backend(s.backend) == nil {
 			l.drain(s, r.DrainTimeout)
 		}
 	})

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"dill/dataplane/route"
 )
 
 // What a loop has to say goes to one goroutine that logs it: a loop never
@@ -23,10 +25,14 @@ type (
 	}
 	limitReached   struct{ limit int }
 	backendEjected struct {
-		listener, backend netip.AddrPort
-		out               time.Duration
+		listener netip.AddrPort
+		backend  *route.Backend
+		out      time.Duration
 	}
-	backendBack struct{ listener, backend netip.AddrPort }
+	backendBack struct {
+		listener netip.AddrPort
+		backend  *route.Backend
+	}
 )
 
 // Attribute keys of this package's log lines; a key of an epoll set is another
@@ -102,9 +108,9 @@ func (r *reporter) line(what any) {
 	case limitReached:
 		r.warn("connection limit reached, new connections are reset", attrLimit, w.limit)
 	case backendEjected:
-		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend, attrFor, w.out)
+		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend.Target(), attrFor, w.out)
 	case backendBack:
-		r.log.Info("backend is back", attrListener, w.listener, attrBackend, w.backend)
+		r.log.Info("backend is back", attrListener, w.listener, attrBackend, w.backend.Target())
 	default:
 		panic("dill: BUG: unknown report")
 	}

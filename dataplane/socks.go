@@ -151,9 +151,13 @@ func appendSocksAuth(p []byte, k *route.Socks) []byte {
 	return append(p, k.Password...)
 }
 
+// appendSocksConnect asks for b's target: by its name where it has one, which
+// is then the proxy's to look up.
 func appendSocksConnect(p []byte, b *route.Backend) []byte {
 	p = append(p, socksVersion, socksConnectCmd, 0)
-	if a := b.Addr.Addr().Unmap(); a.Is4() {
+	if b.Host != "" {
+		p = append(append(p, socksDomain, byte(len(b.Host))), b.Host...)
+	} else if a := b.Addr.Addr().Unmap(); a.Is4() {
 		ip := a.As4()
 		p = append(append(p, socksIPv4), ip[:]...)
 	} else {

@@ -17,7 +17,9 @@
 //	                               in its state is not served without it
 //	dill.connect_timeout=<1ms..5m>
 //	dill.proxy_protocol=v1|v2      sent to the instance            (closed)
-//	dill.proxy=socks5://[user:password@]host:port                  (closed)
+//	dill.proxy=socks5://[user:password@]host[:port]                (closed)
+//	                               port 1080 if none is given; a host name of
+//	                               the instance is the proxy's to look up
 //
 //	                               for the listener:
 //	dill.strategy=round_robin|least_conn|random|source_hash

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"dill/controlplane/resolve"
 	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
@@ -86,17 +87,17 @@ func (cl *claim) firstRanges(ranges []netip.Prefix) []netip.Prefix {
 	return ranges[:maxAllow]
 }
 
-// candidate is a backend before those with one address are told apart.
+// candidate is a backend before those with one target are told apart.
 type candidate struct {
 	route.Backend
 	createIndex uint64
 }
 
 // backends returns what is behind an awarded claim: the members to be served,
-// sorted by address, one for each.
+// sorted by target, one for each.
 func (c *compiler) backends(cl *claim) []*route.Backend {
 	found := c.candidates[:0]
-	var room [8]netip.AddrPort // of most instances, and a proxy
+	var room [8]netip.AddrPort // of most instances
 	for _, in := range cl.members {
 		refuse := func(why string) { cl.by.note(in.ID, cl.tag, reason("not served: %s", why)) }
 		if !c.serves(in) {
@@ -105,29 +106,9 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 			}
 			continue
 		}
-		addrs, why := c.targets(room[:0], in.Host, in.Port)
+		b, addrs, why := c.backend(in, room[:0])
 		if why != "" {
 			refuse(why)
-			continue
-		}
-		b := route.Backend{
-			Instance:       in.ID,
-			Weight:         cmp.Or(in.weight, clampWeight(in.Instance.Weight)),
-			ConnectTimeout: in.connectTimeout,
-			ProxyProtocol:  in.proxyProtocol,
-		}
-		dialled := addrs
-		if p := in.proxy; p != nil {
-			via, why := c.targets(nil, p.host, int(p.port))
-			if why != "" {
-				refuse("proxy: " + why)
-				continue
-			}
-			b.Socks = &route.Socks{Addr: via[0], User: p.user, Password: p.password}
-			dialled = via[:1]
-		}
-		if own, loop := c.loop(dialled); loop {
-			refuse(reason("connections would reach dill itself (%s)", own))
 			continue
 		}
 		for _, b.Addr = range addrs {
@@ -135,23 +116,7 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 		}
 	}
 	c.candidates = found
-	slices.SortFunc(found, func(a, b candidate) int {
-		if n := a.Addr.Compare(b.Addr); n != 0 {
-			return n
-		}
-		// The newest registration of an address speaks for it.
-		return cmp.Or(cmp.Compare(b.createIndex, a.createIndex), strings.Compare(a.Instance, b.Instance))
-	})
-	kept := make([]route.Backend, 0, len(found))
-	for _, b := range found {
-		if n := len(kept); n > 0 && kept[n-1].Addr == b.Addr {
-			if kept[n-1].Instance != b.Instance {
-				cl.by.note(b.Instance, cl.tag, reason("same address as %s, which is registered later", show(kept[n-1].Instance)))
-			}
-			continue
-		}
-		kept = append(kept, b.Backend)
-	}
+	kept := cl.distinct(found)
 	if len(kept) > route.MaxBackends {
 		cl.refuse(reason("%d addresses, the first %d are served", len(kept), route.MaxBackends))
 		kept = kept[:route.MaxBackends]
@@ -161,6 +126,80 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 		backends[i] = &kept[i]
 	}
 	return backends
+}
+
+// backend is what stands for an instance, once for each of the addresses that
+// are appended to room, or why nothing does.
+func (c *compiler) backend(in instance, room []netip.AddrPort) (b route.Backend, addrs []netip.AddrPort, why string) {
+	b = route.Backend{
+		Instance:       in.ID,
+		Weight:         cmp.Or(in.weight, clampWeight(in.Instance.Weight)),
+		ConnectTimeout: in.connectTimeout,
+		ProxyProtocol:  in.proxyProtocol,
+	}
+	var dialled []netip.AddrPort
+	switch p := in.proxy; {
+	case p == nil:
+		addrs, why = c.targets(room, in.Host, in.Port)
+		dialled = addrs
+	case resolve.ValidName(in.Host):
+		// The proxy looks the name up: where it stands, it may be another host, or
+		// the only one that knows.
+		b.Host = in.Host
+		addrs, why = append(room, netip.AddrPortFrom(netip.Addr{}, uint16(in.Port))), badPort(in.Port)
+	default:
+		addrs, why = c.targets(room, in.Host, in.Port)
+	}
+	if why != "" {
+		return b, nil, why
+	}
+	if p := in.proxy; p != nil {
+		if dialled, why = c.targets(nil, p.host, int(p.port)); why != "" {
+			return b, nil, "proxy: " + why
+		}
+		dialled = dialled[:1]
+		b.Socks = &route.Socks{Addr: dialled[0], User: p.user, Password: p.password}
+	}
+	if own, loop := c.loop(dialled); loop {
+		return b, nil, reason("connections would reach dill itself (%s)", own)
+	}
+	return b, addrs, ""
+}
+
+// distinct sorts what was found by target and keeps one of each, that of the
+// newest registration. Where the newest gives a target several times, as a
+// routing file may, each time is a share.
+func (cl *claim) distinct(found []candidate) []route.Backend {
+	slices.SortFunc(found, func(a, b candidate) int {
+		if n := a.CompareTarget(&b.Backend); n != 0 {
+			return n
+		}
+		return cmp.Or(cmp.Compare(b.createIndex, a.createIndex), strings.Compare(a.Instance, b.Instance))
+	})
+	kept := make([]route.Backend, 0, len(found))
+	var speaker candidate // for the last of kept
+	for _, b := range found {
+		n := len(kept)
+		switch {
+		case n == 0 || kept[n-1].CompareTarget(&b.Backend) != 0:
+			kept, speaker = append(kept, b.Backend), b
+		case speaker.Instance == b.Instance:
+		case speaker.createIndex == b.createIndex && speaker.sameOptions(b):
+			kept[n-1].Weight = clampWeight(kept[n-1].Weight + b.Weight)
+		case speaker.createIndex == b.createIndex:
+			cl.by.note(b.Instance, cl.tag, reason("same address as %s, with other options, which are not in force", show(speaker.Instance)))
+		default:
+			cl.by.note(b.Instance, cl.tag, reason("same address as %s, which is registered later", show(speaker.Instance)))
+		}
+	}
+	return kept
+}
+
+// sameOptions tells whether two candidates with one target differ in their
+// weights at most.
+func (a candidate) sameOptions(b candidate) bool {
+	b.Instance, b.Weight = a.Instance, a.Weight
+	return a.Same(&b.Backend)
 }
 
 func (c *compiler) serves(in instance) bool {

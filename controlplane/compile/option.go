@@ -1,7 +1,7 @@
 package compile
 
 import (
-	"net"
+	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
@@ -152,20 +152,21 @@ func brief(d time.Duration) string {
 	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
 }
 
-// parseProxy reads socks5://[user:password@]host:port. User and password may be
+// socksPort is where a SOCKS proxy listens whose URL does not say (RFC 1928).
+const socksPort = "1080"
+
+// parseProxy reads socks5://[user:password@]host[:port]. socks5h is the same:
+// names are the proxy's to look up either way. User and password may be
 // percent-encoded, and must be where they hold one of @ / ? #.
 func parseProxy(s string) (*proxy, string) {
 	const want = "socks5://host:port or socks5://user:password@host:port"
 	u, err := url.Parse(s) // the error is not used: it quotes s
-	if err != nil || u.Scheme != "socks5" || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery ||
-		u.Fragment != "" || u.Path != "" && u.Path != "/" {
+	if err != nil || u.Scheme != "socks5" && u.Scheme != "socks5h" || u.Opaque != "" || u.RawQuery != "" ||
+		u.ForceQuery || u.Fragment != "" || u.Path != "" && u.Path != "/" || u.Hostname() == "" {
 		return nil, want
 	}
-	host, digits, err := net.SplitHostPort(u.Host)
-	if err != nil || host == "" {
-		return nil, want
-	}
-	port, err := strconv.ParseUint(digits, 10, 16)
+	host := u.Hostname()
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), socksPort), 10, 16)
 	if err != nil || port == 0 {
 		return nil, want
 	}

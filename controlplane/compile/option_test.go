@@ -107,7 +107,7 @@ func TestClosedOptionsRefuseTheInstance(t *testing.T) {
 		"dill.proxy_protocol=":                      "want v1 or v2",
 		"dill.proxy=":                               "want socks5://",
 		"dill.proxy=http://10.0.0.1:1080":           "want socks5://",
-		"dill.proxy=socks5://10.0.0.1":              "want socks5://",
+		"dill.proxy=socks4://10.0.0.1":              "want socks5://",
 		"dill.proxy=socks5://:1080":                 "want socks5://",
 		"dill.proxy=socks5://10.0.0.1:0":            "want socks5://",
 		"dill.proxy=socks5://10.0.0.1:99999":        "want socks5://",

@@ -8,8 +8,8 @@ import (
 // targets appends to addrs where a host and a port are to be reached, at least
 // one address, or says why there is none.
 func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []netip.AddrPort, why string) {
-	if port < 1 || port > 65535 {
-		return addrs, reason("port %d; want 1 to 65535", port)
+	if why := badPort(port); why != "" {
+		return addrs, why
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip, why = unicast(ip); why == "" {
@@ -41,6 +41,14 @@ func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []n
 		return addrs, ""
 	}
 	return addrs, reason("host %s: %s", show(host), why)
+}
+
+// badPort is why a port cannot be connected to, "" if it can.
+func badPort(port int) string {
+	if port < 1 || port > 65535 {
+		return reason("port %d; want 1 to 65535", port)
+	}
+	return ""
 }
 
 // unicast returns the address that ip is to be reached at, or why it cannot be.

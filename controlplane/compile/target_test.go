@@ -66,6 +66,54 @@ func TestProxyWithoutAnAddressIsNotBypassed(t *testing.T) {
 	wantRefused(t, r, "consul/web i1|"+claim5000+"|not served: proxy: host slow.test: being looked up")
 }
 
+// TestNamesBehindAProxyAreNotLookedUp: the name is the proxy's, which may stand
+// where alone it is known.
+func TestNamesBehindAProxyAreNotLookedUp(t *testing.T) {
+	proxied := func(n int, host string, port int) source.Instance {
+		return at(inst(n, claim5000, "dill.proxy=socks5://u:p@10.0.0.9:1080"), host, port)
+	}
+	r := Compile(config(), Input{
+		Hosts: func(host string) ([]netip.Addr, error) {
+			t.Errorf("%s is looked up", host)
+			return nil, errPending
+		},
+		Snapshots: []source.Snapshot{consul(svc("web", 1,
+			proxied(1, "db.internal", 5432), proxied(2, "localhost", 5000), proxied(3, "10.0.0.3", 80),
+			proxied(4, "db.internal", 0), proxied(5, "db.internal", 5432), proxied(6, "", 80)))},
+	})
+	var got []string
+	for _, b := range only(t, r).Backends {
+		if b.Socks == nil || b.Socks.Addr != ap("10.0.0.9:1080") {
+			t.Errorf("%s goes through %v", b.Target(), b.Socks)
+		}
+		got = append(got, b.Instance+" "+b.Target())
+	}
+	if want := []string{"i2 localhost:5000", "i5 db.internal:5432", "i3 10.0.0.3:80"}; !slices.Equal(got, want) {
+		t.Errorf("backends %q, want %q", got, want)
+	}
+	wantRefused(t, r, "consul/web i6|"+claim5000+"|no address", "consul/web i4|"+claim5000+"|port 0; want 1 to 65535",
+		"consul/web i1|"+claim5000+"|same address as i5, which is registered later")
+}
+
+// TestProxyURLs: as the original's library reads them.
+func TestProxyURLs(t *testing.T) {
+	for url, want := range map[string]string{
+		"socks5://10.0.0.9:1081":   "10.0.0.9:1081",
+		"socks5h://10.0.0.9:1081":  "10.0.0.9:1081",
+		"socks5://10.0.0.9":        "10.0.0.9:1080",
+		"socks5h://u:p@10.0.0.9/":  "10.0.0.9:1080",
+		"socks5://[2001:db8::2]":   "[2001:db8::2]:1080",
+		"SOCKS5://[2001:db8::2]:9": "[2001:db8::2]:9",
+		"socks5://proxy.test":      "10.9.0.9:1080",
+	} {
+		r := compileAll(consul(svc("web", 1, inst(1, claim5000, "dill.proxy="+url))))
+		wantRefused(t, r)
+		if got := only(t, r).Backends[0].Socks.Addr; got != ap(want) {
+			t.Errorf("%s is at %v, want %s", url, got, want)
+		}
+	}
+}
+
 func TestHealth(t *testing.T) {
 	all := consul(svc("web", 1, inst(1, claim5000), health(inst(2, claim5000), source.Warning),
 		health(inst(3, claim5000), source.Critical), health(inst(4, claim5000), source.Maintenance)))
@@ -115,6 +163,31 @@ func TestBackendsWithOneAddress(t *testing.T) {
 		at(inst(1, claim5000), "10.0.0.9", 80), health(at(inst(2, claim5000), "10.0.0.9", 80), source.Critical))))
 	wantServed(t, r, "127.0.0.1:5000 consul/web i1")
 	wantRefused(t, r)
+}
+
+// TestBackendGivenTwiceHasTwiceTheShare: within one registration, which is what an
+// entry of a routing file is.
+func TestBackendGivenTwiceHasTwiceTheShare(t *testing.T) {
+	twin := func(n int, tags ...string) source.Instance {
+		return with(at(inst(n, append(tags, claim5000)...), "10.0.0.9", 80), func(i *source.Instance) { i.CreateIndex = 7 })
+	}
+	for _, tt := range []struct {
+		instances []source.Instance
+		weight    int
+		refused   []string
+	}{
+		{[]source.Instance{twin(1), twin(2)}, 2, nil},
+		{[]source.Instance{twin(1), twin(2), twin(3, "dill.weight=5")}, 7, nil},
+		{[]source.Instance{twin(1, "dill.weight=65535"), twin(2, "dill.weight=65535")}, 65535, nil},
+		{[]source.Instance{twin(1), twin(2, "dill.connect_timeout=1s")}, 1,
+			[]string{"consul/web i2|" + claim5000 + "|same address as i1, with other options, which are not in force"}},
+	} {
+		r := compileAll(consul(svc("web", 1, tt.instances...)))
+		if bs := only(t, r).Backends; len(bs) != 1 || bs[0].Weight != tt.weight || bs[0].Instance != "i1" {
+			t.Errorf("%d backends, the first %+v, want weight %d", len(bs), bs[0], tt.weight)
+		}
+		wantRefused(t, r, tt.refused...)
+	}
 }
 
 // TestLoops: a backend that is dill itself is refused, one that only has the

@@ -31,7 +31,7 @@ func (r report) render() []byte {
 		out = append(l.Addr.AppendTo(out), "\n├ "...)
 		out = append(append(out, l.Strategy.String()...), '\n')
 		for _, b := range l.Backends {
-			out = append(b.Addr.AppendTo(append(out, "├──➤ "...)), '\n')
+			out = append(backend(append(out, "├──➤ "...), b), '\n')
 		}
 	}
 	if len(out) == 0 {
@@ -43,6 +43,19 @@ func (r report) render() []byte {
 	out = section(out, "waiting", r.waiting())
 	out = section(out, "lingering", r.lingering())
 	return section(out, "ejected", r.ejected())
+}
+
+// backend appends where b's connections go, and through which proxy.
+func backend(out []byte, b *route.Backend) []byte {
+	if b.Host == "" {
+		out = b.Addr.AppendTo(out)
+	} else {
+		out = append(out, escape(b.Target())...)
+	}
+	if b.Socks != nil {
+		out = b.Socks.Addr.AppendTo(append(out, " via socks5://"...))
+	}
+	return out
 }
 
 // section appends a headline and one line each, nothing if there are none.
@@ -147,7 +160,7 @@ func (r report) ejected() (lines []string) {
 	for _, l := range r.status.Table.Listeners {
 		for _, b := range l.Backends {
 			if e := b.State.Ejection(); e.Until != 0 {
-				lines = append(lines, fmt.Sprintf("%s ──➤ %s %s: %s in a row", l.Addr, b.Addr, escape(b.Instance), count(e.Failures, "failed connect")))
+				lines = append(lines, fmt.Sprintf("%s ──➤ %s %s: %s in a row", l.Addr, escape(b.Target()), escape(b.Instance), count(e.Failures, "failed connect")))
 			}
 		}
 	}

@@ -144,6 +144,28 @@ func TestServedFormIsByteForByte(t *testing.T) {
 	}
 }
 
+// TestProxyIsShown: where a backend is reached, and nothing secret of it. A
+// backend without a proxy keeps its line.
+func TestProxyIsShown(t *testing.T) {
+	l := listener("0.0.0.0:4444", "consul/web", "192.168.10.17:1234", "192.168.10.23:2042")
+	l.Backends[1].Socks = &route.Socks{Addr: addr("10.0.0.9:1080"), User: "ann", Password: "s3cret"}
+	l.Backends = append(l.Backends, &route.Backend{
+		Addr: netip.AddrPortFrom(netip.Addr{}, 5432), Host: "db.internal", Weight: 1, Instance: "node/db",
+		Socks: &route.Socks{Addr: addr("[::1]:1080"), User: "ann", Password: "s3cret"},
+	})
+	table := route.NewTable(1, []*route.Listener{l}, nil, nil)
+	for _, b := range table.Listeners[0].Backends {
+		if b.Host != "" {
+			table.Listeners[0].ConnectFailed(b, new(route.Tried), 1, 1)
+		}
+	}
+	const want = "0.0.0.0:4444\n├ round_robin\n├──➤ db.internal:5432 via socks5://[::1]:1080\n├──➤ 192.168.10.17:1234\n" +
+		"├──➤ 192.168.10.23:2042 via socks5://10.0.0.9:1080\n\nejected\n├ 0.0.0.0:4444 ──➤ db.internal:5432 node/db: "
+	if got := string(report{status: &publish.Status{Table: table}, bound: allBound(table), now: now}.render()); !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestEmptyTableHintsAtTheCause(t *testing.T) {
 	down := errors.New("connection refused")
 	for _, c := range []struct {

@@ -3,8 +3,6 @@ package publish
 import (
 	"context"
 	"log/slog"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"dill/controlplane/resolve"
@@ -40,7 +38,7 @@ func compare(old, next *route.Table) diff {
 	var d diff
 	a, b := old.Listeners, next.Listeners
 	for len(a) > 0 || len(b) > 0 {
-		switch order(a, b, func(l *route.Listener) netip.AddrPort { return l.Addr }) {
+		switch order(a, b, func(a, b *route.Listener) int { return a.Addr.Compare(b.Addr) }) {
 		case -1:
 			d.gone, a = d.gone+1, a[1:]
 		case 1:
@@ -68,20 +66,18 @@ func compare(old, next *route.Table) diff {
 
 // listener compares two generations of one listener.
 func (d *diff) listener(old, next *route.Listener) {
-	if old.Owner != next.Owner || old.Strategy != next.Strategy || old.MaxConnections != next.MaxConnections ||
-		old.IdleTimeout != next.IdleTimeout || old.DrainTimeout != next.DrainTimeout ||
-		(old.Allow == nil) != (next.Allow == nil) || !slices.Equal(old.Allow, next.Allow) {
+	if !old.SameOptions(next) {
 		d.changed = append(d.changed, next)
 	}
 	a, b := old.Backends, next.Backends
 	for len(a) > 0 || len(b) > 0 {
-		switch order(a, b, func(b *route.Backend) netip.AddrPort { return b.Addr }) {
+		switch order(a, b, (*route.Backend).CompareTarget) {
 		case -1:
 			d.removed, a = append(d.removed, target{next, a[0]}), a[1:]
 		case 1:
 			d.added, b = append(d.added, target{next, b[0]}), b[1:]
 		default:
-			if !sameBackend(a[0], b[0]) {
+			if a[0] != b[0] && !a[0].Same(b[0]) {
 				d.changes = append(d.changes, target{next, b[0]})
 			}
 			a, b = a[1:], b[1:]
@@ -89,22 +85,16 @@ func (d *diff) listener(old, next *route.Listener) {
 	}
 }
 
-// order tells which of two sorted lists has the next address: -1 the first, 1
+// order tells which of two sorted lists has the next element: -1 the first, 1
 // the second, 0 both. At least one is not empty.
-func order[E any](a, b []E, addr func(E) netip.AddrPort) int {
+func order[E any](a, b []E, compare func(a, b E) int) int {
 	switch {
 	case len(a) == 0:
 		return 1
 	case len(b) == 0:
 		return -1
 	}
-	return addr(a[0]).Compare(addr(b[0]))
-}
-
-func sameBackend(a, b *route.Backend) bool {
-	return a == b || a.Instance == b.Instance && a.Weight == b.Weight && a.ConnectTimeout == b.ConnectTimeout &&
-		a.ProxyProtocol == b.ProxyProtocol &&
-		(a.Socks == nil) == (b.Socks == nil) && (a.Socks == nil || *a.Socks == *b.Socks)
+	return compare(a[0], b[0])
 }
 
 // lines is how many single changes d has to tell.
@@ -132,7 +122,7 @@ func (d *diff) log(log *slog.Logger, t *route.Table) {
 		targets []target
 	}{{"backend added", d.added}, {"backend removed", d.removed}, {"backend changed", d.changes}} {
 		for _, t := range part.targets {
-			log.Info(part.phrase, keyListener, t.listener.Addr, keyBackend, t.backend.Addr, keyInstance, t.backend.Instance)
+			log.Info(part.phrase, keyListener, t.listener.Addr, keyBackend, t.backend.Target(), keyInstance, t.backend.Instance)
 		}
 	}
 	for _, r := range d.refused {

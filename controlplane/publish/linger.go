@@ -105,7 +105,7 @@ func lastSet(last *route.Listener, registered []*route.Backend) []*route.Backend
 	}
 	var set []*route.Backend
 	for _, b := range registered {
-		if served[b.Instance] || last.Backend(b.Addr) != nil {
+		if served[b.Instance] || last.Backend(b) != nil {
 			set = append(set, b)
 		}
 	}

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// validName tells whether host can be asked of a name server at all: letters,
+// ValidName tells whether host can be asked of a name server at all: letters,
 // digits, '-', '_' and dots, labels of 1..63 bytes, 253 bytes in all. A name
 // made of digits and dots alone is a mistyped address, not a name.
-func validName(host string) bool {
+func ValidName(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	if host == "" || len(host) > 253 {
 		return false

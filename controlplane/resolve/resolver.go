@@ -104,7 +104,7 @@ func (r *Resolver) Lookup(host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a.Unmap()}, nil
 	}
-	if !validName(host) {
+	if !ValidName(host) {
 		return nil, fmt.Errorf("%.64q is neither an IP address nor a host name", host)
 	}
 	r.mu.Lock()

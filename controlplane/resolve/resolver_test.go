@@ -251,7 +251,7 @@ func TestCloseCancelsRunningLookup(t *testing.T) {
 	})
 }
 
-func TestInvalidNames(t *testing.T) {
+func TestInValidNames(t *testing.T) {
 	world(t, func(t *testing.T, r *Resolver, s *names, _ *atomic.Int32) {
 		for _, host := range []string{"", ".", "a..b", "10.0.0", "1.2.3.4.5", "-a", "a-", "a b", "a\x1b[2J", "ö",
 			strings.Repeat("a", 64), strings.Repeat("a.", 127) + "aa", "10.0.0.1:80", "a/b"} {
@@ -271,7 +271,7 @@ func FuzzName(f *testing.F) {
 	f.Add("db.example")
 	f.Add("10.0.0.1")
 	f.Fuzz(func(t *testing.T, host string) {
-		if validName(host) && strings.ContainsFunc(host, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		if ValidName(host) && strings.ContainsFunc(host, func(c rune) bool { return c <= ' ' || c > '~' }) {
 			t.Errorf("%q accepted", host)
 		}
 	})

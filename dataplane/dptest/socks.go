@@ -21,6 +21,8 @@ type Socks struct {
 	Bound   []byte // ATYP, address and port of the CONNECT answer; nil = 0.0.0.0:0
 	Garbage []byte // sent in place of the method answer, then the connection ends
 
+	Names map[string]netip.Addr // what names it is asked for stand for; others are refused
+
 	Dribble bool // every byte of an answer in a segment of its own
 	Silent  bool // reads everything and never answers
 	Hasty   bool // relays the backend's first bytes in one segment with the reply
@@ -112,7 +114,7 @@ func (s *Socks) handshake(p *Peer) (netip.AddrPort, error) {
 			return none, err
 		}
 	}
-	target, err := readRequest(p)
+	target, err := s.readRequest(p)
 	if err != nil {
 		return none, err
 	}
@@ -172,21 +174,35 @@ func (s *Socks) authenticate(p *Peer) error {
 	return fmt.Errorf("user %q refused", user)
 }
 
-// readRequest reads a CONNECT request to an IPv4 or IPv6 address.
-func readRequest(p *Peer) (netip.AddrPort, error) {
+// readRequest reads a CONNECT request to an IPv4 or IPv6 address, or to a name
+// that s knows.
+func (s *Socks) readRequest(p *Peer) (netip.AddrPort, error) {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(p.conn, head); err != nil {
 		return netip.AddrPort{}, err
 	}
-	size := map[byte]int{1: 4, 4: 16}[head[3]]
+	size := map[byte]int{1: 4, 3: 1, 4: 16}[head[3]]
 	if head[0] != socksVersion || head[1] != 1 || head[2] != 0 || size == 0 {
 		return netip.AddrPort{}, fmt.Errorf("not a CONNECT to an address: % x", head)
+	}
+	if head[3] == 3 {
+		length := make([]byte, 1)
+		if _, err := io.ReadFull(p.conn, length); err != nil {
+			return netip.AddrPort{}, err
+		}
+		size = int(length[0])
 	}
 	rest := make([]byte, size+2)
 	if _, err := io.ReadFull(p.conn, rest); err != nil {
 		return netip.AddrPort{}, err
 	}
 	addr, _ := netip.AddrFromSlice(rest[:size])
+	if head[3] == 3 {
+		known := false
+		if addr, known = s.Names[string(rest[:size])]; !known {
+			return netip.AddrPort{}, fmt.Errorf("nobody is called %q", rest[:size])
+		}
+	}
 	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(rest[size:])), nil
 }
 

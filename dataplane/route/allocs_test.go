@@ -27,7 +27,7 @@ func TestNoAllocations(t *testing.T) {
 					l.ConnectFailed(b, &tried, now, 2)
 				}
 				b.State.Release()
-				tab.Backend(addr, b.Addr)
+				tab.Backend(addr, b)
 			}
 			l.State.Release()
 		})

@@ -77,7 +77,7 @@ func (l *Listener) succeed(prev *Listener) *Listener {
 	return l
 }
 
-// normalise sorts the backends, drops repeated addresses, and copies backends
+// normalise sorts the backends, drops repeated targets, and copies backends
 // that belong to a table, and the slice that held them: they are about to be
 // written to.
 func (l *Listener) normalise() {
@@ -94,31 +94,30 @@ func (l *Listener) normalise() {
 		b.Addr = unmap(b.Addr)
 		b.Weight = max(1, b.Weight)
 	}
-	byAddr := func(a, b *Backend) int { return a.Addr.Compare(b.Addr) }
-	if !slices.IsSortedFunc(l.Backends, byAddr) {
-		slices.SortStableFunc(l.Backends, byAddr)
+	if !slices.IsSortedFunc(l.Backends, (*Backend).CompareTarget) {
+		slices.SortStableFunc(l.Backends, (*Backend).CompareTarget)
 	}
-	l.Backends = slices.CompactFunc(l.Backends, func(a, b *Backend) bool { return a.Addr == b.Addr })
+	l.Backends = slices.CompactFunc(l.Backends, (*Backend).sameTarget)
 	if len(l.Backends) > MaxBackends {
 		l.Backends = l.Backends[:MaxBackends]
 	}
 }
 
-// inheritBackends gives every backend its state: prev's for the same address,
+// inheritBackends gives every backend its state: prev's for the same target,
 // a fresh one otherwise. Both lists are sorted.
 func (l *Listener) inheritBackends(prev *Listener) {
 	old := prev.Backends
 	var fresh []BackendState
 	for i, b := range l.Backends {
-		for len(old) > 0 && old[0].Addr.Compare(b.Addr) < 0 {
+		for len(old) > 0 && old[0].CompareTarget(b) < 0 {
 			l.depart(old[0])
 			old = old[1:]
 		}
-		if len(old) > 0 && old[0].Addr == b.Addr {
+		if len(old) > 0 && old[0].sameTarget(b) {
 			b.State, old = old[0].State, old[1:]
 			continue
 		}
-		if j := slices.IndexFunc(prev.departed, func(d *Backend) bool { return d.Addr == b.Addr }); j >= 0 {
+		if j := slices.IndexFunc(prev.departed, b.sameTarget); j >= 0 {
 			b.State = prev.departed[j].State
 			continue
 		}
@@ -131,7 +130,7 @@ func (l *Listener) inheritBackends(prev *Listener) {
 		l.depart(b)
 	}
 	for _, b := range prev.departed {
-		if l.Backend(b.Addr) == nil {
+		if l.Backend(b) == nil {
 			l.depart(b)
 		}
 	}
@@ -152,15 +151,22 @@ func (l *Listener) outdated() bool {
 
 // same reports whether l serves exactly what prev serves, in the same way.
 func (l *Listener) same(prev *Listener) bool {
-	return l.Addr == prev.Addr && l.Owner == prev.Owner && l.Strategy == prev.Strategy &&
-		l.MaxConnections == prev.MaxConnections && l.IdleTimeout == prev.IdleTimeout &&
-		l.DrainTimeout == prev.DrainTimeout &&
-		(l.Allow == nil) == (prev.Allow == nil) && slices.Equal(l.Allow, prev.Allow) &&
-		slices.EqualFunc(l.Backends, prev.Backends, (*Backend).same)
+	return l.Addr == prev.Addr && l.SameOptions(prev) &&
+		slices.EqualFunc(l.Backends, prev.Backends, (*Backend).Same)
 }
 
-func (b *Backend) same(o *Backend) bool {
-	return b.Addr == o.Addr && b.Instance == o.Instance && b.Weight == o.Weight &&
+// SameOptions reports whether two listeners agree in all that the control plane
+// says about them, but for addresses and backends.
+func (l *Listener) SameOptions(o *Listener) bool {
+	return l.Owner == o.Owner && l.Strategy == o.Strategy && l.MaxConnections == o.MaxConnections &&
+		l.IdleTimeout == o.IdleTimeout && l.DrainTimeout == o.DrainTimeout &&
+		(l.Allow == nil) == (o.Allow == nil) && slices.Equal(l.Allow, o.Allow)
+}
+
+// Same reports whether two backends agree in all that the control plane says
+// about them.
+func (b *Backend) Same(o *Backend) bool {
+	return b.sameTarget(o) && b.Instance == o.Instance && b.Weight == o.Weight &&
 		b.ConnectTimeout == o.ConnectTimeout && b.ProxyProtocol == o.ProxyProtocol &&
 		(b.Socks == nil) == (o.Socks == nil) && (b.Socks == nil || *b.Socks == *o.Socks)
 }
@@ -169,6 +175,6 @@ func (b *Backend) same(o *Backend) bool {
 func (l *Listener) sameSchedule(prev *Listener) bool {
 	return l.Strategy == prev.Strategy &&
 		slices.EqualFunc(l.Backends, prev.Backends, func(a, b *Backend) bool {
-			return a.Addr == b.Addr && a.Weight == b.Weight
+			return a.sameTarget(b) && a.Weight == b.Weight
 		})
 }

@@ -12,7 +12,7 @@ const maglevShare = 100
 
 // sourceHash returns the backend that owns client's entry of the Maglev
 // table, or the next usable one after it. The mapping depends on nothing but
-// the addresses and weights, so that it is the same after a restart and on
+// the targets and weights, so that it is the same after a restart and on
 // another host.
 func (l *Listener) sourceHash(now int64, client netip.Addr, tried *Tried) int {
 	size := uint64(len(l.slots))
@@ -45,8 +45,8 @@ func maglev(backends []*Backend) []uint16 {
 	claimants := make([]claimant, len(backends))
 	for i, b := range backends {
 		claimants[i] = claimant{
-			at:     hashAddr(b.Addr.Addr(), 1+uint64(b.Addr.Port())) % size,
-			skip:   hashAddr(b.Addr.Addr(), 1<<16+1+uint64(b.Addr.Port()))%(size-1) + 1,
+			at:     b.hash(1) % size,
+			skip:   b.hash(1<<16+1)%(size-1) + 1,
 			credit: heaviest - b.Weight,
 		}
 	}

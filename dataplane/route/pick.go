@@ -34,7 +34,7 @@ func (t *Tried) Follow(from, to *Listener) {
 	old := *t
 	t.Reset()
 	for _, i := range old.index[:old.n] {
-		if j, ok := to.find(from.Backends[i].Addr); ok {
+		if j, ok := to.find(from.Backends[i]); ok {
 			t.add(j)
 		}
 	}

@@ -20,7 +20,7 @@
 //
 // Counters and cursors that must survive a table swap (round robin position,
 // connections per backend, ejection) live in ListenerState and BackendState.
-// A new table inherits them from its predecessor by address, see NewTable.
+// A new table inherits them from its predecessor, see NewTable.
 package route
 
 import (
@@ -52,7 +52,7 @@ type Listener struct {
 	Addr     netip.AddrPort
 	Owner    string // "consul/web": source and service that own the port
 	Strategy Strategy
-	Backends []*Backend // sorted by Addr, unique; may be empty (all critical)
+	Backends []*Backend // sorted by target, unique; may be empty (all critical)
 
 	MaxConnections int            // 0 = no limit of its own
 	IdleTimeout    time.Duration  // 0 = the data plane's default, <0 = off
@@ -67,7 +67,11 @@ type Listener struct {
 
 // Backend is one instance behind a listener.
 type Backend struct {
-	Addr           netip.AddrPort
+	// Addr is where the instance is reached. With a Host there is the port only.
+	Addr netip.AddrPort
+	// Host is the name that Socks is asked for in place of an address, at most
+	// 255 bytes; "" = none. Only a Backend with Socks has one.
+	Host           string
 	Instance       string        // the source's instance ID, for people
 	Weight         int           // ≥ 1; NewTable raises anything less
 	ConnectTimeout time.Duration // 0 = the data plane's default
@@ -87,15 +91,15 @@ type Refusal struct {
 
 // NewTable builds the generation that follows prev, which may be nil.
 //
-// It takes the listeners over, sorts them and their backends by address, and
-// keeps the first of several with one address. State is inherited from prev:
-// a listener's by its address, a backend's by its address within that
-// listener. A listener that is in every respect as in prev is prev's own
-// *Listener again, so comparing pointers tells what changed; listeners and
+// It takes the listeners over, sorts them by address and their backends by
+// target, and keeps the first of several with one address or target. State is
+// inherited from prev: a listener's by its address, a backend's by its target
+// within that listener. A listener that is in every respect as in prev is prev's
+// own *Listener again, so comparing pointers tells what changed; listeners and
 // backends that are part of an earlier table may be handed in again, they are
 // copied before anything in them is set.
 //
-// Precomputed schedules are reused while strategy, backend addresses and
+// Precomputed schedules are reused while strategy, backends' targets and
 // weights stay the same. prev itself is not changed and not retained.
 func NewTable(generation uint64, listeners []*Listener, refused []Refusal, prev *Table) *Table {
 	t := &Table{
@@ -127,26 +131,28 @@ func (t *Table) Lookup(addr netip.AddrPort) *Listener {
 	return t.byAddr[unmap(addr)]
 }
 
-// Backend returns the backend at addr behind the given listener, or nil.
-func (t *Table) Backend(listener, addr netip.AddrPort) *Backend {
+// Backend returns the backend behind the given listener that has b's target, or
+// nil.
+func (t *Table) Backend(listener netip.AddrPort, b *Backend) *Backend {
 	if l := t.Lookup(listener); l != nil {
-		return l.Backend(addr)
+		return l.Backend(b)
 	}
 	return nil
 }
 
-// Backend returns l's backend at addr, nil when there is none.
-func (l *Listener) Backend(addr netip.AddrPort) *Backend {
-	i, ok := l.find(addr)
+// Backend returns l's backend that has b's target, nil when there is none. b
+// may be of any table, or of none if its address is unmapped.
+func (l *Listener) Backend(b *Backend) *Backend {
+	i, ok := l.find(b)
 	if !ok {
 		return nil
 	}
 	return l.Backends[i]
 }
 
-// find returns the index of the backend at addr.
-func (l *Listener) find(addr netip.AddrPort) (int, bool) {
-	return slices.BinarySearchFunc(l.Backends, unmap(addr), compareBackend)
+// find returns the index of the backend that has b's target.
+func (l *Listener) find(b *Backend) (int, bool) {
+	return slices.BinarySearchFunc(l.Backends, b, (*Backend).CompareTarget)
 }
 
 // Allows reports whether a client with this address may use l.
@@ -163,8 +169,6 @@ func (l *Listener) Allows(client netip.Addr) bool {
 	}
 	return false
 }
-
-func compareBackend(b *Backend, addr netip.AddrPort) int { return b.Addr.Compare(addr) }
 
 // unmap turns ::ffff:192.0.2.1 into 192.0.2.1: one address, one key.
 func unmap(a netip.AddrPort) netip.AddrPort {

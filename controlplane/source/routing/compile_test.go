@@ -33,7 +33,7 @@ func compiled(t *testing.T, f routing.Format, data []byte) string {
 	for _, l := range r.Listeners {
 		fmt.Fprintf(&b, "%s %s %s", l.Addr, l.Owner, l.Strategy)
 		for _, to := range l.Backends {
-			fmt.Fprintf(&b, " %s*%d", to.Addr, to.Weight)
+			fmt.Fprintf(&b, " %s*%d", to.Target(), to.Weight)
 			if to.Socks != nil {
 				fmt.Fprintf(&b, " by %s", to.Socks.Addr)
 			}
@@ -50,8 +50,8 @@ func TestDocumentsCompile(t *testing.T) {
 	for _, tt := range []struct{ file, want string }{
 		{"original.toml", "127.0.0.1:1234 file/foo round_robin 127.0.0.1:5050*1 by 127.0.0.1:1080\n"},
 		{"full.toml", `127.0.0.1:5432 file/db round_robin 10.0.0.9:5432*1
-127.0.0.1:8080 file/web least_conn 10.0.0.7:80*2 10.9.9.9:80*5 by 10.0.0.1:1080 [fd00::7]:80*2
-0.0.0.0:8081 file/web least_conn 10.0.0.7:80*2 10.9.9.9:80*5 by 10.0.0.1:1080 [fd00::7]:80*2
+127.0.0.1:8080 file/web least_conn web.internal:80*5 by 10.0.0.1:1080 10.0.0.7:80*2 [fd00::7]:80*2
+0.0.0.0:8081 file/web least_conn web.internal:80*5 by 10.0.0.1:1080 10.0.0.7:80*2 [fd00::7]:80*2
 `},
 	} {
 		f, _ := routing.FormatOf(tt.file)
@@ -67,6 +67,18 @@ func TestDocumentsCompile(t *testing.T) {
 		}
 		if strings.Count(got, "\n") != strings.Count(tt.want, "\n") {
 			t.Errorf("%s: got\n%s\nwant\n%s", tt.file, got, tt.want)
+		}
+	}
+}
+
+// TestBackendListedTwice: it has twice the share of the others, by weights too.
+func TestBackendListedTwice(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"services": [{"name": "a", "listener": "local:2000", "backends": ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80"]}]}`:                                        "10.0.0.1:80*2 10.0.0.2:80*1\n",
+		`{"services": [{"name": "a", "listener": "local:2000", "weight": 3, "backends": ["10.0.0.1:80", "10.0.0.1:80", {"address": "10.0.0.1:80", "weight": 1}]}]}`: "10.0.0.1:80*7\n",
+	} {
+		if got := compiled(t, routing.JSON, []byte(doc)); got != "127.0.0.1:2000 file/a round_robin "+want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

@@ -24,8 +24,8 @@
 // dill.<field> of the same name, and takes what the tag takes: strategy, weight,
 // connect_timeout, idle_timeout, max_connections, allow, proxy, proxy_protocol and
 // drain. weight, proxy, proxy_protocol and connect_timeout may also stand in a
-// backend, where they win over the entry's. An empty proxy is none. Entries of the
-// same name are one service.
+// backend, where they win over the entry's. An empty proxy is none. A backend that an entry lists
+// twice has twice the share. Entries of the same name are one service.
 //
 // # What is refused, and how
 //
