@@ -44,29 +44,38 @@ func bindable(a netip.Addr) bool {
 	return a.IsValid() && a.Zone() == "" && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// url is the base URL of an HTTP API, stored with its scheme. required refuses
-// the empty string; "unix" among the schemes takes the path of a socket.
-func url(field *string, required bool, schemes ...string) value {
+// apiURL is the URL of an HTTP API, stored with its scheme. Its path is a prefix
+// of the API's own, so no query can follow. "unix" among the schemes takes the
+// path of a socket.
+func apiURL(field *string, schemes ...string) value { return url(field, false, schemes) }
+
+// documentURL is the URL of a document, stored with its scheme, or empty.
+func documentURL(field *string, schemes ...string) value { return url(field, true, schemes) }
+
+func url(field *string, document bool, schemes []string) value {
 	wants := "a URL such as http://127.0.0.1:8500, with " + oneOf(schemes) + " before ://"
-	if !required {
+	if document {
 		wants += ", or nothing"
+	} else {
+		wants += " and no query"
 	}
 	return scalar[string]{field: field, parse: func(raw any) (string, bool) {
 		s, ok := raw.(string)
 		s = strings.TrimSpace(s)
 		if s == "" {
-			return "", ok && !required
+			return "", ok && document
 		}
 		if !strings.Contains(s, "://") {
 			s = "http://" + s // the form CONSUL_HTTP_ADDR and NOMAD_ADDR often have
 		}
-		return s, len(s) <= 4096 && printable(s) && validURL(s, schemes)
+		u, err := neturl.Parse(s)
+		valid := err == nil && validURL(u, schemes) && (document || u.RawQuery == "")
+		return s, valid && len(s) <= 4096 && printable(s)
 	}, print: strconv.Quote, name: "URL", wants: wants, mask: mask}
 }
 
-func validURL(s string, schemes []string) bool {
-	u, err := neturl.Parse(s)
-	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Fragment != "" {
+func validURL(u *neturl.URL, schemes []string) bool {
+	if !slices.Contains(schemes, u.Scheme) || u.Fragment != "" {
 		return false
 	}
 	if u.Scheme == "unix" {

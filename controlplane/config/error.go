@@ -68,18 +68,38 @@ func oneLine(s string) string {
 }
 
 var (
-	userinfo    = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://)?.*@`)
-	secretQuery = regexp.MustCompile(`(?i)([?&][^=&#]*(?:token|secret|passw|key|auth|sig)[^=&#]*=)[^&#\s]*`)
-	secretName  = regexp.MustCompile(`(?i)token|secret|passw|credential|auth`)
+	userinfo   = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://)?.*@`)
+	secretName = regexp.MustCompile(`(?i)token|secret|passw|credential|auth`)
 )
 
 // mask hides what may be secret in a URL: everything before the @, since a
-// token may stand where the user does, and query parameters named like secrets.
+// token may stand where the user does, and all that a query says.
 func mask(s string) string {
 	if u, err := neturl.Parse(s); err != nil || u.User != nil || u.Scheme == "" || u.Host == "" {
 		s = userinfo.ReplaceAllString(s, "${1}"+hidden+"@")
 	}
-	return secretQuery.ReplaceAllString(s, "${1}"+hidden)
+	return maskQuery(s)
+}
+
+// maskQuery hides the values of a query, whatever they are called: no list of
+// names is complete. A fragment is hidden with them.
+func maskQuery(s string) string {
+	at := strings.IndexAny(s, "?#")
+	if at < 0 {
+		return s
+	}
+	at++
+	params := strings.Split(s[at:], "&")
+	for i, p := range params {
+		name, _, named := strings.Cut(p, "=")
+		switch {
+		case named && s[at-1] == '?':
+			params[i] = name + "=" + hidden
+		case p != "":
+			params[i] = hidden
+		}
+	}
+	return s[:at] + strings.Join(params, "&")
 }
 
 // nearest returns the candidate that s was probably meant to be, or "".

@@ -15,7 +15,7 @@ import (
 func TestSecretsAreMasked(t *testing.T) {
 	environ := []string{
 		"DILL_CONSUL_TOKEN=s3cret", "DILL_NOMAD_TOKEN=s3cret",
-		"DILL_CONSUL_ADDRESS=http://me:s3cret@127.0.0.1:8500", "DILL_HTTP_ENDPOINT=http://s3cret@h/?token=s3cret",
+		"DILL_CONSUL_ADDRESS=http://me:s3cret@127.0.0.1:8500", "DILL_HTTP_ENDPOINT=http://s3cret@h/?pass=s3cret&pw=s3cret&code=s3cret&s3cret",
 	}
 	c := mustLoad(t, "", environ...)
 	var b bytes.Buffer
@@ -32,7 +32,7 @@ func TestSecretsAreMasked(t *testing.T) {
 	if strings.Contains(b.String(), "s3cret") {
 		t.Errorf("a secret is shown:\n%s", &b)
 	}
-	for _, want := range []string{`consul.token = "***"`, `"http://***@127.0.0.1:8500"`, `"http://***@h/?token=***"`} {
+	for _, want := range []string{`consul.token = "***"`, `"http://***@127.0.0.1:8500"`, `"http://***@h/?pass=***&pw=***&code=***&***"`} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %s in\n%s", want, &b)
 		}

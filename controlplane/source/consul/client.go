@@ -5,11 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +42,7 @@ type client struct {
 	cfg       Config
 	token     *token
 	api       *api.Client
+	prefix    string // of every path
 	transport *http.Transport
 	counters  *counters
 	crowd     crowd
@@ -84,30 +85,29 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 	}
 	u, err := url.Parse(cfg.Address)
 	if err != nil {
-		return nil, fmt.Errorf("consul address: %w", errors.Unwrap(err)) // the whole error may show a password
+		return nil, errors.New("consul address: no URL") // the error may show a password
 	}
-	auth := basicAuth(u.User)
-	u.User = nil
-	address := u.String()
-	if u.Scheme == "unix" {
-		address = "http://localhost" // api would replace the transport by one of its own
+	c.prefix = prefix(u)
+	scheme, host := u.Scheme, u.Host
+	if scheme == "unix" {
+		scheme, host = "http", "localhost" // api would replace the transport by one of its own
 	}
-	// What is empty here, api takes from the environment; that has been done,
-	// and the address and its scheme are not to be had from two places.
-	scheme, _, _ := strings.Cut(address, "://")
 	text, _ := tok.get()
 	c.api, err = api.NewClient(&api.Config{
-		Address:    address,
+		// What is empty here, api takes from the environment; that has been done,
+		// and the address and its scheme are not to be had from two places. A
+		// prefix that is empty but for its slash would double that one.
+		Address:    scheme + "://" + host + c.prefix,
 		Scheme:     scheme,
 		Token:      text,
 		Datacenter: cfg.Datacenter,
 		Namespace:  cfg.Namespace,
 		Partition:  cfg.Partition,
-		HttpAuth:   auth,
+		HttpAuth:   basicAuth(u.User),
 		HttpClient: &http.Client{
 			Transport: c,
-			// Consul redirects nothing but paths that are not clean, which
-			// the name of a service can make.
+			// Consul redirects nothing that dill asks. What stands before it
+			// may, and must not get the token to take elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	})
@@ -134,6 +134,7 @@ type replyKey struct{}
 // RoundTrip makes the client a http.RoundTripper, for package api.
 func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.counters.request(req.URL.Path)
+	req = c.segmented(req)
 	if c.cfg.Consistency == Leader && !strings.Contains(req.URL.RawQuery, "consistent") {
 		req = req.Clone(req.Context())
 		req.URL.RawQuery += "&leader=" // package api has no option for it
@@ -268,6 +269,9 @@ func (c *client) services(ctx context.Context, q query) (services map[string][]s
 
 // service asks for all instances of one service, healthy or not.
 func (c *client) service(ctx context.Context, name string, q query) (entries []*api.ServiceEntry, r reply, err error) {
+	if err := askable(name); err != nil {
+		return nil, r, err
+	}
 	r, err = c.ask(ctx, q, func(o *api.QueryOptions) (err error) {
 		entries, _, err = c.api.Health().Service(name, "", false, o)
 		return err
@@ -275,7 +279,15 @@ func (c *client) service(ctx context.Context, name string, q query) (entries []*
 	if err == nil && entries == nil {
 		err = errors.New("consul's answer is no list of instances")
 	}
-	return entries, r, err
+	return exactly(name, entries), r, err
+}
+
+// exactly returns the instances of the service with exactly this name: Consul
+// ignores case, and answers with those of Web where it is asked for web.
+func exactly(name string, entries []*api.ServiceEntry) []*api.ServiceEntry {
+	return slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool {
+		return e != nil && e.Service != nil && e.Service.Service != "" && e.Service.Service != name
+	})
 }
 
 // checks asks for all checks of the datacenter. Their number can be large, so
@@ -307,7 +319,7 @@ func (c *client) nodes(ctx context.Context) (names []string, err error) {
 func (c *client) onNode(ctx context.Context, node string) (services []registration, r reply, err error) {
 	var answer struct{ Services []registration }
 	r, err = c.ask(ctx, query{filter: `"dill" in Tags`}, func(o *api.QueryOptions) error {
-		_, err := c.api.Raw().Query("/v1/catalog/node-services/"+node, &answer, o)
+		_, err := c.api.Raw().Query(nodePath+node, &answer, o)
 		return err
 	})
 	return answer.Services, r, err

@@ -21,7 +21,8 @@ type Config struct {
 	Namespace  string // Consul Enterprise
 	Partition  string // Consul Enterprise
 
-	// Wait is how long one blocking query waits for a change.
+	// Wait is how long one blocking query waits for a change, at least 1 s.
+	// Consul waits for MaxWait at most.
 	Wait time.Duration
 
 	// Consistency says which server may answer.
@@ -41,6 +42,9 @@ const (
 	DefaultWait           = 40 * time.Second
 	DefaultMaxConnections = 150
 )
+
+// MaxWait is Consul's max_query_time, as it is unless configured otherwise.
+const MaxWait = 10 * time.Minute
 
 // Consistency says which server may answer a query.
 type Consistency string
@@ -69,14 +73,15 @@ func (c Config) complete() (Config, error) {
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
 	c.Consistency = cmp.Or(c.Consistency, Default)
 	u, err := url.Parse(c.Address)
-	if err != nil {
-		return c, fmt.Errorf("consul address: %w", errors.Unwrap(err))
-	}
 	switch {
+	case err != nil: // which quotes parts of it
+		return c, errors.New("consul address: no URL")
+	case u.RawQuery != "" || u.Fragment != "":
+		return c, errors.New("consul address: want no ? and no # in it")
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 	case u.Scheme == "unix" && u.Host+u.Path != "":
-	default:
-		return c, fmt.Errorf("consul address %q: want http://host:port, https://host:port or unix:///path", u.Redacted())
+	default: // unquoted: a token may stand anywhere in it
+		return c, errors.New("consul address: want http://host:port, https://host:port or unix:///path")
 	}
 	switch c.Consistency {
 	case Default, Consistent, Stale, Leader:
@@ -86,9 +91,10 @@ func (c Config) complete() (Config, error) {
 	if least := reserve + 3; c.MaxConnections < least {
 		return c, fmt.Errorf("consul connections %d: want at least %d", c.MaxConnections, least)
 	}
-	if c.Wait < time.Second || c.Wait > 10*time.Minute {
-		return c, fmt.Errorf("consul wait %v: want 1s to 10m", c.Wait)
+	if c.Wait < time.Second {
+		return c, fmt.Errorf("consul wait %v: want at least 1s", c.Wait)
 	}
+	c.Wait = min(c.Wait, MaxWait)
 	_, err = c.TLS.load()
 	return c, err
 }

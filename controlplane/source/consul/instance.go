@@ -78,7 +78,7 @@ func read(name string, entries []*api.ServiceEntry) (source.Service, error) {
 		health := aggregate(e.Checks)
 		s.Instances = append(s.Instances, source.Instance{
 			ID:          instanceID(e.Node.Node, e.Service.ID),
-			Host:        cmp.Or(e.Service.Address, e.Node.Address),
+			Host:        source.Unbracketed(cmp.Or(e.Service.Address, e.Node.Address)),
 			Port:        port(e.Service),
 			Tags:        tags,
 			Health:      health,

@@ -7,6 +7,8 @@ const (
 	keyOutage   = "outage"   // how long it lasted
 	keyServices = "services" // asking for a listener
 	keyWatches  = "watches"  // held from now on
+	keyWait     = "wait"     // that was configured
+	keyMost     = "most"
 	keyService  = "service"
 	keyHost     = "host" // of the address, without path or credentials
 )

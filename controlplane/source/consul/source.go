@@ -32,6 +32,9 @@ type Source struct {
 // New returns a source that does nothing before Run. Its error says what is
 // wrong with cfg, which no retry would mend; Consul need not be there.
 func New(cfg Config, log *slog.Logger) (*Source, error) {
+	if cfg.Wait > MaxWait {
+		log.Info("consul waits no longer than it allows", keyWait, cfg.Wait, keyMost, MaxWait)
+	}
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err

@@ -81,7 +81,7 @@ type meta struct {
 
 func newClient(o Options) (*client, error) {
 	base, err := url.Parse(o.Address)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery != "" {
 		return nil, errors.New("nomad address: no URL; want http://host:port or https://host:port")
 	}
 	if base.Path == "" {
@@ -255,8 +255,8 @@ func (c *client) exchange(ctx context.Context, q query, out any) (meta, error) {
 
 func (c *client) request(ctx context.Context, q query) *http.Request {
 	u := c.base.JoinPath("v1")
-	for _, segment := range q.path {
-		u = u.JoinPath(url.PathEscape(segment))
+	for _, name := range q.path {
+		u = u.JoinPath(segment(name))
 	}
 	params := url.Values{}
 	if q.namespace != "" {
@@ -275,6 +275,14 @@ func (c *client) request(ctx context.Context, q query) *http.Request {
 		req.Header.Set("X-Nomad-Token", c.token)
 	}
 	return req
+}
+
+// segment escapes a name as one segment of a path.
+func segment(name string) string {
+	if name == "." || name == ".." { // steps in a tree, unescaped
+		return strings.ReplaceAll(name, ".", "%2E")
+	}
+	return url.PathEscape(name)
 }
 
 // statusError is an answer that came, but not what was asked for. It says

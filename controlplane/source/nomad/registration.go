@@ -64,7 +64,7 @@ func serviceOf(k key, list []registration, qualified bool) source.Service {
 		}
 		s.Instances = append(s.Instances, source.Instance{
 			ID:          id,
-			Host:        r.Address,
+			Host:        source.Unbracketed(r.Address),
 			Port:        r.Port,
 			Tags:        dillTags(r.Tags),
 			CreateIndex: r.CreateIndex,

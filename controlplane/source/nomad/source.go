@@ -17,9 +17,12 @@ const name = "nomad"
 // list has one, too.
 const maxWatches = maxConns - reserve - 1
 
+// maxWait is how long Nomad makes a blocking query wait at most.
+const maxWait = 5 * time.Minute
+
 // Options is where Nomad is and how to ask it.
 type Options struct {
-	Address   string // http or https URL
+	Address   string // http or https URL; its path is a prefix, before /v1
 	Token     string // "" = anonymous
 	Namespace string // "" = default, "*" = all
 	Wait      time.Duration
@@ -45,6 +48,10 @@ type Source struct {
 func New(o Options, log *slog.Logger) (*Source, error) {
 	if o.Wait <= 0 {
 		return nil, errors.New("nomad wait: want more than 0")
+	}
+	if o.Wait > maxWait {
+		log.Info("nomad waits no longer than it allows", "wait", o.Wait, "most", maxWait)
+		o.Wait = maxWait
 	}
 	if o.Namespace == "" {
 		o.Namespace = "default"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dill/controlplane/source"
+	"dill/controlplane/source/sourcetest"
 )
 
 func TestCursor(t *testing.T) {
@@ -94,4 +95,37 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestRequest(t *testing.T) {
+	for address, prefix := range map[string]string{
+		"http://n:4646": "", "http://n:4646/": "", "http://n:4646/ops/nomad": "/ops/nomad", "http://n:4646/ops/nomad/": "/ops/nomad",
+	} {
+		c, err := newClient(Options{Address: address, Wait: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"web": "web", "a/b": "a%2Fb", ".": "%2E", "..": "%2E%2E", "50%": "50%25", "a b": "a%20b"} {
+			u := c.request(t.Context(), query{path: []string{"service", name}}).URL
+			if got := u.EscapedPath(); got != prefix+"/v1/service/"+want || u.Path != prefix+"/v1/service/"+name {
+				t.Errorf("%q at %s is asked for by %s", name, address, got)
+			}
+		}
+	}
+}
+
+// Nomad waits no longer than this, whatever it is asked for.
+func TestWaitAboveNomadsLongest(t *testing.T) {
+	log := new(sourcetest.Log)
+	s := newSource(t, Options{Address: "http://n:4646", Wait: time.Hour}, log)
+	if s.client.wait != maxWait || !strings.Contains(log.String(), "waits no longer") {
+		t.Errorf("waits %v; log: %s", s.client.wait, log)
+	}
+}
+
+func TestBracketedAddress(t *testing.T) {
+	s := serviceOf(key{"default", "web"}, []registration{{ID: "a", Address: "[fd00::1]", Port: 80}}, false)
+	if got := s.Instances[0].Host; got != "fd00::1" {
+		t.Errorf("host is %q", got)
+	}
 }
