@@ -46,10 +46,33 @@ func (l *loop) dial(s *session, from netip.AddrPort) {
 	l.dialNext(s)
 }
 
-// dialNext tries backends until an attempt is under way or none is left.
+// reroute brings s, which has no backend, up to the newest table, and reports
+// whether its client may still be served. One whose listener is gone from the
+// table keeps the last route it had.
+func (l *loop) reroute(s *session) bool {
+	d, r := s.dialing, l.lookup(s.ln)
+	if r == s.route {
+		return true
+	}
+	d.tried.Follow(s.route, r)
+	r.State.Take(s.route.State)
+	s.route = r
+	if !r.Allows(d.from.Addr()) {
+		l.stats.Denied.Add(1)
+		l.abort(s)
+		return false
+	}
+	return true
+}
+
+// dialNext tries backends of the newest table until an attempt is under way or
+// none is left.
 func (l *loop) dialNext(s *session) {
 	d := s.dialing
 	for d.tries < l.cfg.ConnectTries && l.now < d.giveUpAt {
+		if !l.reroute(s) {
+			return
+		}
 		b := s.route.Pick(l.nowNs, d.from.Addr(), &d.tried)
 		if b == nil {
 			break
@@ -68,7 +91,7 @@ func (l *loop) dialNext(s *session) {
 			d.tried.Reset()
 			l.stats.AcceptPaused.Add(1)
 			l.engine.report(acceptPaused{addr: s.ln.addr, cause: e})
-			l.wheel.arm(&s.timer, min(d.giveUpAt, l.now+dialPause))
+			l.armDial(s, l.now+dialPause)
 			return
 		}
 		d.tries++
@@ -84,7 +107,7 @@ func (l *loop) dialNext(s *session) {
 			e = sys.EpollAdd(l.set, fd, sessionEvents, s.key(upstream))
 			if e == 0 {
 				d.failAt = l.now + ms(l.connectTimeout(b))
-				l.wheel.arm(&s.timer, min(d.failAt, d.giveUpAt))
+				l.armDial(s, d.failAt)
 				return
 			}
 			l.scarce(s, e)
@@ -94,6 +117,16 @@ func (l *loop) dialNext(s *session) {
 	}
 	l.stats.NoBackend.Add(1)
 	l.abort(s)
+}
+
+// armDial arms s for at, or for the end of all attempts or of a drain if that
+// comes first.
+func (l *loop) armDial(s *session, at int64) {
+	at = min(at, s.dialing.giveUpAt)
+	if s.drainAt != 0 {
+		at = min(at, s.drainAt)
+	}
+	l.wheel.arm(&s.timer, at)
 }
 
 // scarce ends s because the kernel will not watch one more descriptor.
@@ -193,10 +226,19 @@ func (l *loop) selfConnected(to netip.AddrPort, fd int32) bool {
 	return sys.LocalAddr(fd, &l.sa) == netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 }
 
-// established turns a session with a backend into a relay.
+// established turns a session with a backend into a relay, unless the backend
+// left the table during the attempt: nothing was sent yet, so that another one
+// can still take its place.
 func (l *loop) established(s *session) {
-	l.stats.Connected.Add(1)
 	b := s.backend
+	if r := l.lookup(s.ln); r != s.route && r.Backend(b) == nil {
+		s.route.ConnectAborted(b, &s.dialing.tried, l.nowNs)
+		s.dialing.tries-- // the attempt has not failed
+		l.dropBackend(s)
+		l.dialNext(s)
+		return
+	}
+	l.stats.Connected.Add(1)
 	if s.route.ConnectOK(b) {
 		l.engine.report(backendBack{listener: s.ln.addr, backend: b})
 	}
@@ -227,23 +269,22 @@ func (l *loop) freeDialing(s *session) {
 	}
 }
 
-// dialTimer fires when an attempt or the whole dial is over its time, or when
-// a dial that waited for descriptors may try again.
+// dialTimer fires when an attempt, the whole dial or a drain is over its time,
+// or when a dial that waited for descriptors may try again.
 func (l *loop) dialTimer(s *session) {
-	over := min(s.dialing.failAt, s.dialing.giveUpAt)
-	switch {
-	case s.drainAt != 0 && l.now >= s.drainAt && !l.stillRouted(s):
-		l.stats.Drained.Add(1)
-		l.abort(s)
+	if s.drainAt != 0 && l.now >= s.drainAt {
+		if !l.stillRouted(s) {
+			l.stats.Drained.Add(1)
+			l.abort(s)
+			return
+		}
+		s.drainAt = 0
+	}
+	switch d := s.dialing; {
 	case s.backend == nil:
 		l.dialNext(s)
-	case l.now < over: // it was the end of a drain that is called off or put off
-		if l.now >= s.drainAt {
-			s.drainAt = 0
-		} else {
-			over = min(over, s.drainAt)
-		}
-		l.wheel.arm(&s.timer, over)
+	case l.now < min(d.failAt, d.giveUpAt): // the drain was called off or put off
+		l.armDial(s, d.failAt)
 	default:
 		l.stats.ConnectTimeout.Add(1)
 		l.attemptFailed(s)

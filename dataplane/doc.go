@@ -4,7 +4,7 @@
 //	control plane ── Publish ──► atomic.Pointer[route.Table]      goroutines
 //	                   │                     ▲                    that may block,
 //	                   ▼ poke                │ one load per       lock and log
-//	                 binder                  │ accepted connection
+//	                 binder                  │ attempt to connect
 //	 ──────────────────│ post ───────────────│────────────────────────────────
 //	                   ▼                     │                    N loops that
 //	loop 0 … loop N-1: Poller ► inner epoll set ► sessions        may not
@@ -35,7 +35,8 @@
 //	accept   the listener's route is looked up once; limits and the allow list
 //	         are checked; a backend is picked                       (listener.go)
 //	connect  non-blocking from the same loop; refused, unreachable or timed out
-//	         means the next backend; none left resets the client        (dial.go)
+//	         means the next backend of the newest table, as does one that left
+//	         the table meanwhile; none left resets the client           (dial.go)
 //	relay    copy through the loop's one scratch buffer; a stream that fills it
 //	         three times in a row moves to splice; what the far side does not
 //	         take waits in a pooled buffer or pipe, and until it is gone nothing
@@ -43,8 +44,10 @@
 //	finish   FIN passes as FIN, RST as RST, each after all that came before it
 //	         is delivered; a session that dill ends is reset          (finish.go)
 //
-// A session keeps its backend and its listener's route as of the accept, never
-// the table. Events are hints about a slot and its generation; calls are what
+// A session keeps its backend and its listener's route as of the last attempt to
+// connect, never the table. A listener that is gone from the table leaves those
+// that still connect the last route it had, and they are drained like the
+// others. Events are hints about a slot and its generation; calls are what
 // tells. Session sockets are edge-triggered: an edge is remembered in sideFlags
 // until a call says EAGAIN or comes up short, and a session that stops on its
 // quota goes on the loop's ready list, since its edge will not come again.

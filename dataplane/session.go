@@ -93,7 +93,7 @@ type session struct {
 
 	dialing *dialing // only before relaying
 	ln      *listener
-	route   *route.Listener // as of the accept; counts and idle limit
+	route   *route.Listener // as of the last attempt to connect; counts and idle limit
 	backend *route.Backend
 
 	timer   timer
