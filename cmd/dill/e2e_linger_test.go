@@ -101,6 +101,32 @@ func TestInstanceReturningWithinTheLingerLeavesNoGap(t *testing.T) {
 	}
 }
 
+// A service that flaps is told of, with its recoveries, until it repeats itself;
+// how often it went on is told once in a while.
+func TestFlappingServiceDoesNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	const flips = 40
+	agent, r, _, port := serveOne(t, "listeners.linger = '1h'\n")
+	probes := probe(t, port)
+	began := time.Now()
+	for range flips {
+		must(t, agent.SetTTL("web-1", "critical"))
+		r.peekSays(`\nlingering\n`)
+		must(t, agent.SetTTL("web-1", "passing"))
+		r.eventually("nothing lingers", func() bool { return !strings.Contains(r.table(), "lingering") })
+	}
+	r.says(fmt.Sprintf(`listener=%v .*held_back=\d+`, port))
+	most := damperBurst + int(time.Since(began)/damperEvery) + 1
+	text := r.log.String()
+	if n := strings.Count(text, fmt.Sprintf("listener=%v", port)); n > most {
+		t.Errorf("%d flips are %d lines in the log, want at most %d", flips, n, most)
+	}
+	if !strings.Contains(text, "listener lingers") || !strings.Contains(text, `reason="an instance is served again"`) {
+		t.Error("begin and end of the first lingering are not told")
+	}
+	probes.only(t, "one")
+}
+
 // The only instance is replaced, by one that is critical until its first check:
 // every deployment of a single instance. Nobody is refused, and who is
 // connected to the old one stays so.

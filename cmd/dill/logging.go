@@ -26,6 +26,14 @@ const (
 	keyOld       = "old"
 	keyNew       = "new"
 	keySettings  = "settings"
+	keyHeldBack  = "held_back"
+)
+
+// Keys that the planes log and damper looks at.
+const (
+	keyListener   = "listener"
+	keyOwner      = "owner"
+	keyGeneration = "generation"
 )
 
 // logging is the logger of everything, and its level, which a reload may
@@ -33,6 +41,7 @@ const (
 type logging struct {
 	log   *slog.Logger
 	level *slog.LevelVar
+	flush func() // tells what is held back; for the end
 }
 
 func newLogging(w io.Writer, c config.Log) logging {
@@ -43,5 +52,6 @@ func newLogging(w io.Writer, c config.Log) logging {
 	if c.Format == "json" {
 		h = slog.NewJSONHandler(w, options)
 	}
-	return logging{slog.New(h), level}
+	d := newDamper(h)
+	return logging{slog.New(d), level, d.flush}
 }

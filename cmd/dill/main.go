@@ -108,6 +108,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return refuse(err)
 	}
 	logging := newLogging(stderr, cfg.Log)
+	defer logging.flush()
 	wanted, err := newSources(cfg, logging.log)
 	if err != nil {
 		return refuse(err)

@@ -89,7 +89,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 		f.services, f.missing, f.settling = pl.services, pl.missing, pl.settling
 	}
 	p.own(c.compiled.Listeners)
-	p.noteLingering(c.lingers.until)
+	p.noteLingering(c, now)
 	p.lingering = c.lingers.until
 	p.cfg.Names.Sweep()
 
@@ -126,24 +126,6 @@ func (p *Publisher) own(listeners []*route.Listener) {
 		}
 	}
 	p.owners, p.unsaved = owners, true
-}
-
-// noteLingering logs what begins to linger.
-func (p *Publisher) noteLingering(next untils) {
-	var begun []netip.AddrPort
-	for addr := range next {
-		if _, already := p.lingering[addr]; !already {
-			begun = append(begun, addr)
-		}
-	}
-	slices.SortFunc(begun, netip.AddrPort.Compare)
-	if len(begun) > maxLines {
-		p.log.Warn("listeners linger", keyListeners, len(begun), keyFor, p.set.Linger)
-		return
-	}
-	for _, addr := range begun {
-		p.log.Warn("listener lingers", keyListener, addr, keyOwner, p.table.Lookup(addr).Owner, keyFor, p.set.Linger)
-	}
 }
 
 // save hands the present state to whoever keeps it, if it changed or, at the

@@ -78,7 +78,9 @@ func TestMassLingerIsSummedUp(t *testing.T) {
 		w.tell("consul", many(40, "")...)
 		w.wait(time.Second)
 		w.tell("consul", many(40, "!")...)
-		if w.history.count("listeners linger") != 1 || w.history.count("listener lingers") != 0 {
+		w.wait(time.Second)
+		w.tell("consul", many(40, "")...)
+		if w.history.count("listeners linger") != 1 || w.history.count("listeners no longer linger") != 1 || w.history.count("listener ") != 0 {
 			t.Errorf("log:\n%s", w.history.text.String())
 		}
 	})
@@ -95,6 +97,37 @@ func TestMassMaintenanceIsNotHeld(t *testing.T) {
 			t.Errorf("confirmed %d times", n)
 		}
 	})
+}
+
+// Every lingering that the log tells of has an end there, with its reason.
+func TestLingerHasAnEndInTheLog(t *testing.T) {
+	for name, tt := range map[string]struct {
+		how    func(w *world)
+		reason string
+	}{
+		"passing":      {func(w *world) { w.tell("consul", svc("web", 5000, "n1", "n2!")) }, "an instance is served again"},
+		"replaced":     {func(w *world) { w.tell("consul", svc("web", 5000, "n3")) }, "an instance is served again"},
+		"time is up":   {func(w *world) { w.wait(DefaultLinger) }, "closed: no instance passed in time"},
+		"deregistered": {func(w *world) { w.tell("consul") }, "closed: no instance claims it any more"},
+		"moved away":   {func(w *world) { w.tell("consul", svc("web", 5001, "n1!", "n2!")) }, "closed: no instance claims it any more"},
+		"drained":      {func(w *world) { w.tell("consul", svc("web", 5000, "n1~", "n2~")) }, "closed: no instance is left to try"},
+		"taken over":   {func(w *world) { w.tell("consul", svc("xyz", 5000, "n1")) }, "another service has the port"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func(w *world) {
+				w.tell("consul", svc("web", 5000, "n1", "n2"))
+				w.wait(time.Second)
+				w.tell("consul", svc("web", 5000, "n1!", "n2!"))
+				w.wait(time.Second)
+				tt.how(w)
+				w.wait(time.Minute)
+				line := `listener no longer lingers" listener=127.0.0.1:5000 owner=consul/web reason="` + tt.reason + `"`
+				if w.history.count(line) != 1 || w.history.count("no longer lingers") != 1 || w.history.count("listener lingers") != 1 {
+					t.Errorf("want once: %s\nlog:\n%s", line, w.history.text.String())
+				}
+			})
+		})
+	}
 }
 
 func TestNeverServedDoesNotLinger(t *testing.T) {
