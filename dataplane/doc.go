@@ -50,7 +50,15 @@
 // others. Events are hints about a slot and its generation; calls are what
 // tells. Session sockets are edge-triggered: an edge is remembered in sideFlags
 // until a call says EAGAIN or comes up short, and a session that stops on its
-// quota goes on the loop's ready list, since its edge will not come again.
+// quota waits in the loop's ready queue, since its edge will not come again.
+//
+// # The order of service
+//
+// Small messages go with their event. An event of a session that splices only
+// puts it in the ready queue; the loop gives the oldest there one turn, and looks
+// at its epoll set again before the next. So a message never stands behind more
+// than one turn of bulk (relayQuota in each direction), and bulk has a turn for
+// each look, however many messages come.
 //
 // # Who owns what
 //

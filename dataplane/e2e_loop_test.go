@@ -182,6 +182,24 @@ func TestBulkDoesNotStarveMessages(t *testing.T) {
 	}
 }
 
+// TestMessagesGoBeforeBulk: a loop that finds bulk streams and a message ready
+// serves the message first, although the streams were ready before.
+func TestMessagesGoBeforeBulk(t *testing.T) {
+	r := underBulk(t, 8)
+	client := Dial(t, r.front)
+	client.Mirror()
+	client.Must(t, Write(100), Read(100))
+	for range 20 {
+		held := r.engine.Hold()
+		// What the kernel has acknowledged has reached the loop's socket.
+		client.Must(t, Write(100), Acked())
+		if n := held.Release(); n > 0 {
+			t.Fatalf("%d splices before the message", n)
+		}
+		client.Must(t, Read(100))
+	}
+}
+
 // TestSlotsAndDescriptorsAreReused: sessions that end in every way while others
 // begin never see an event or a byte of another.
 func TestSlotsAndDescriptorsAreReused(t *testing.T) {

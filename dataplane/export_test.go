@@ -58,3 +58,37 @@ func (e *Engine) Age(d time.Duration) {
 		})
 	}
 }
+
+// Held is a loop that does nothing until it is let go.
+type Held struct {
+	loop *loop
+	free chan struct{}
+	seen chan uint64
+}
+
+// Hold stops the engine's only loop, once it gets to that.
+func (e *Engine) Hold() *Held {
+	h := &Held{e.loops[0], make(chan struct{}), make(chan uint64, 1)}
+	holding := make(chan struct{})
+	h.loop.post(func() error {
+		close(holding)
+		<-h.free
+		before := h.loop.stats.Splices.Load()
+		h.loop.onEvent = func(s *session) {
+			if !s.flow[client].splicing && !s.flow[upstream].splicing {
+				h.loop.onEvent = nil
+				h.seen <- h.loop.stats.Splices.Load() - before
+			}
+		}
+		return nil
+	})
+	<-holding
+	return h
+}
+
+// Release lets the loop go, and returns how many splices it made before it
+// saw an event of a session that does not splice.
+func (h *Held) Release() uint64 {
+	close(h.free)
+	return <-h.seen
+}

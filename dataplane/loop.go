@@ -23,8 +23,8 @@ const (
 	// and costs two scheduler trips, too much between two messages of a stream.
 	napTime = 1 // ms
 
-	// batchQuota is what the sessions of one batch share, in each direction, so
-	// that hundreds of bulk streams make a batch of milliseconds, too.
+	// batchQuota is what the sessions of one batch of events share, in each
+	// direction: hundreds of large messages make a batch of milliseconds, too.
 	batchQuota = 16 << 20
 
 	// busyStreak is how many lone messages in a row make a loop poll. Random
@@ -67,12 +67,10 @@ type loop struct {
 	nowNs     int64
 	events    []sys.Event
 	pending   []sys.Event // events of the present batch not yet handled
-	ready     []readyKey  // sessions that stopped on their quota
-	turn      []readyKey  // the ready list being worked through, from turnAt on
-	turnAt    int
-	quota     int      // of a session in this batch, bytes in each direction
-	current   *session // whom to blame for a panic
-	cfg       *Config  // as of the present batch
+	ready     readyQueue  // bulk, and what stopped on its quota
+	quota     int         // of the session whose turn it is, bytes in each direction
+	current   *session    // whom to blame for a panic
+	cfg       *Config     // as of the present batch
 	sessions  slab
 	listeners []*listener // by index; nil = vacant
 	vacant    []int32
@@ -98,12 +96,6 @@ type loop struct {
 
 	stats counters
 	done  chan struct{} // closed when the goroutine has ended
-}
-
-// readyKey names a session that may be gone by the time it is looked up.
-type readyKey struct {
-	slot int32
-	gen  uint32
 }
 
 func newLoop(e *Engine, id int) (*loop, error) {
@@ -214,7 +206,7 @@ func (l *loop) work() {
 	start := l.nowNs
 	for {
 		nap := napTime
-		if len(l.ready) > 0 {
+		if l.ready.len > 0 {
 			nap = 0
 		}
 		n := l.wait(nap)
@@ -223,10 +215,9 @@ func (l *loop) work() {
 		if n > 0 {
 			l.stats.Batches.Add(1)
 		}
-		idle := n == 0 && len(l.ready) == 0
+		idle := n == 0 && l.ready.len == 0
 		l.pending = l.events[:n]
-		l.turn, l.turnAt, l.ready = l.ready, 0, l.turn[:0]
-		l.quota = max(scratchSize, min(relayQuota, batchQuota/max(1, n+len(l.turn))))
+		l.quota = max(scratchSize, min(eventQuota, batchQuota/max(1, n)))
 		for !l.batch() {
 		}
 		l.reap()
@@ -279,9 +270,11 @@ func (l *loop) tick() {
 	l.now = l.nowNs / int64(time.Millisecond)
 }
 
-// batch handles the pending events, then the sessions that were ready, then
-// due timers. It returns false when a session panicked: that session is gone,
-// the rest is still to be handled.
+// batch handles the pending events, then gives one session that waits its turn,
+// then sees to due timers. Small messages go with their event and never stand
+// behind more than one turn of bulk: after it the loop looks at its epoll set
+// again. Bulk has a turn for each such look. It returns false when a session
+// panicked: that session is gone, the rest is still to be handled.
 func (l *loop) batch() (finished bool) {
 	defer func() {
 		if !finished {
@@ -293,12 +286,11 @@ func (l *loop) batch() (finished bool) {
 		l.pending = l.pending[1:]
 		l.event(ev)
 	}
-	for l.turnAt < len(l.turn) {
-		k := l.turn[l.turnAt]
-		l.turnAt++
+	if l.ready.len > 0 {
+		k := l.ready.pop()
 		if s := l.sessions.at(k.slot); s.gen == k.gen {
 			s.queued = false
-			l.current = s
+			l.current, l.quota = s, relayQuota
 			l.relay(s)
 		}
 	}
@@ -403,7 +395,11 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 		if d.has(hinted) {
 			l.armRelay(s) // the half-close timeout runs from now on
 		}
-		l.relay(s)
+		if s.flow[client].splicing || s.flow[upstream].splicing {
+			l.later(s)
+		} else {
+			l.relay(s)
+		}
 	}
 }
 
@@ -425,18 +421,18 @@ func (l *loop) fire(key int32) {
 	}
 }
 
-// later puts a session on the ready list: an edge that was used up does not
-// come again.
+// later has a session wait its turn: an edge that was used up does not come
+// again.
 func (l *loop) later(s *session) {
 	if !s.queued {
 		s.queued = true
-		l.ready = append(l.ready, readyKey{s.slot, s.gen})
+		l.ready.push(readyKey{s.slot, s.gen})
 	}
 }
 
 // rearm sets the timerfd before the loop may block.
 func (l *loop) rearm() {
-	if len(l.ready) > 0 {
+	if l.ready.len > 0 {
 		sys.SetTimer(l.clock, 1) // at once
 		l.armedAt = l.now
 		return

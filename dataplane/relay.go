@@ -3,9 +3,11 @@ package dataplane
 import "dill/dataplane/internal/sys"
 
 const (
-	// relayQuota is how many bytes one session may move in one direction
-	// before the others of its loop get their turn; less where they are many.
+	// relayQuota is how many bytes one session may move in one direction in a
+	// turn of its own, and eventQuota when it is served with its event, among
+	// others; less where they are many.
 	relayQuota = 1 << 20
+	eventQuota = 4 * scratchSize
 
 	// spliceAfter full reads start splicing, copyAfter small splices end it, as
 	// does idleFlow without a byte (HAProxy's rules). Only the first read of a
