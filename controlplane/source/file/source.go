@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"dill/controlplane/regular"
 	"dill/controlplane/source"
 	"dill/controlplane/source/routing"
 )
@@ -27,7 +28,7 @@ type Source struct {
 	log    *slog.Logger
 
 	// Owned by the goroutine of Run.
-	last stamp // of the newest read, good or bad
+	last regular.Stamp // of the newest read, good or bad
 	keep *routing.Keeper
 }
 
@@ -106,7 +107,7 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 }
 
 // changed looks whether the file may be another one than was read.
-func (s *Source) changed() bool { return !look(s.path).same(s.last) }
+func (s *Source) changed() bool { return !regular.Look(s.path).Same(s.last) }
 
 // read takes the file's content over, or says why it cannot. With patience it
 // leaves a file alone that seems to be in the middle of being written, and
@@ -114,15 +115,15 @@ func (s *Source) changed() bool { return !look(s.path).same(s.last) }
 func (s *Source) read(sink source.Sink, patience bool) (done bool) {
 	data, seen, err := load(s.path)
 	if err != nil {
-		s.last = stamp{} // a permission may change without a trace in the stamp
+		s.last = regular.Stamp{} // a permission may change without a trace in the stamp
 		s.keep.Fail(err, sink)
 		return true
 	}
-	if patience && !look(s.path).sameFile(seen) {
+	if patience && !regular.Look(s.path).Alike(seen) {
 		return false
 	}
 	err = s.keep.Take(s.format, data, sink)
-	if err != nil && patience && seen.at.Sub(seen.info.ModTime()) < pauseWritten {
+	if err != nil && patience && seen.Age() < pauseWritten {
 		return false
 	}
 	s.last = seen
