@@ -113,6 +113,9 @@ func (r report) stale() (lines []string) {
 		if s.Err != nil {
 			lines = append(lines, r.age(s.Name, s.Since, s.Err))
 		}
+		if s.Warning != nil {
+			lines = append(lines, s.Name+": "+escape(s.Warning.Error()))
+		}
 		for _, one := range s.Stale {
 			lines = append(lines, r.age(s.Name+"/"+escape(one.Service), one.Since, one.Err))
 		}

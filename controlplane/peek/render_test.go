@@ -96,7 +96,7 @@ func TestRender(t *testing.T) {
 						{Name: "consul", Synced: true, Err: errors.New("connection refused"), Since: now.Add(-5*time.Minute - 300*time.Millisecond), Services: 4, Settling: 1},
 						{Name: "file", Synced: true, Services: 1},
 						{Name: "http", Err: errors.New("404 Not Found")},
-						{Name: "nomad", Synced: true, Services: 9, Held: 7, Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
+						{Name: "nomad", Synced: true, Services: 9, Warning: errors.New("token\x1bfile"), Held: 7, Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
 					},
 					Lingering: map[netip.AddrPort]time.Time{
 						addr("0.0.0.0:8088"): now.Add(12 * time.Second),

@@ -22,6 +22,7 @@ type SourceStatus struct {
 	Name     string
 	Synced   bool           // it has been read completely once, in this life
 	Err      error          // why it is not current, nil when it is
+	Warning  error          // what is wrong besides, nil if nothing is
 	Since    time.Time      // when Err is set: when it was last current, zero = never
 	Stale    []source.Stale // single services that are not current; no other if Err is set
 	Services int            // asking for a listener, those kept included
@@ -38,6 +39,7 @@ func (p *Publisher) newStatus() *Status {
 			Name:     name,
 			Synced:   f.in.Synced,
 			Err:      f.in.Err,
+			Warning:  f.in.Warning,
 			Stale:    f.in.Stale,
 			Services: len(f.services),
 			Settling: f.settling,

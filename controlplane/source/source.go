@@ -49,6 +49,10 @@ type Snapshot struct {
 	Err        error
 	StaleSince time.Time
 
+	// Warning is what is wrong besides, and takes nothing from what the
+	// snapshot is worth: a token file that is gone, while the token works.
+	Warning error
+
 	// Stale lists services that cannot be read while the source as a whole
 	// can: they are as they were, others go on. It is empty when Err is set.
 	Stale []Stale

@@ -229,6 +229,7 @@ func (s *session) trouble() error {
 
 // housekeep does what has to be done now and then.
 func (s *session) housekeep(now time.Time) error {
+	s.view.checkToken(now)
 	if text, _ := s.src.token.get(); text != s.token {
 		return errRenew
 	}

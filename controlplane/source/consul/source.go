@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +44,7 @@ func New(cfg Config, log *slog.Logger) (*Source, error) {
 		cfg:   cfg,
 		log:   log,
 		dial:  dialer(cfg.Address),
-		token: &token{file: cfg.TokenFile, text: cfg.Token},
+		token: newToken(cfg),
 	}
 	if u, err := url.Parse(cfg.Address); err == nil {
 		s.log = log.With(keyHost, u.Scheme+"://"+u.Host)
@@ -60,6 +61,16 @@ func (s *Source) Counters() Counters { return s.counters.snapshot() }
 
 // Run implements source.Source. It returns ctx's error.
 func (s *Source) Run(ctx context.Context, sink source.Sink) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel()
+	beside.Go(func() { s.token.follow(ctx) })
+	select {
+	case <-s.token.known:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	v := newView(s, sink)
 	var failed backoff
 	for {
@@ -74,6 +85,7 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 			continue
 		}
 		v.fail(err, time.Now())
+		v.checkToken(time.Now())
 		if due := v.emit(time.Now()); !due.IsZero() {
 			pause(ctx, time.Until(due))
 			v.emit(time.Now())

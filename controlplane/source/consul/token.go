@@ -1,56 +1,113 @@
 package consul
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"dill/controlplane/regular"
+)
+
+const (
+	// tokenLimit is more than any token has, in bytes.
+	tokenLimit = 64 << 10
+
+	// hungAfter is how long a token file may take to be read.
+	hungAfter = 2 * time.Second
 )
 
 // token is the ACL token, from the configuration or from a file that somebody
-// else may replace at any time.
+// else may replace at any time. Nobody who asks for it waits for the file.
 type token struct {
-	file string // "" = text is constant
+	file  string                            // "" = text is constant
+	load  func(path string) ([]byte, error) // regular.Read, or what a test has instead
+	known chan struct{}                     // closed once it is known whether the file can be read
+	once  sync.Once
 
 	mu   sync.Mutex
 	text string
-	read stamp // of the file that text is from
-	sure bool  // the file was no longer new then
+	err  error // why the file cannot be read, nil if it can
+
+	read regular.Stamp // of the file that text is from; owned by refresh
 }
 
-// stamp tells one content of a file from the next without reading it.
-type stamp struct {
-	changed time.Time
-	size    int64
+func newToken(cfg Config) *token {
+	t := &token{file: cfg.TokenFile, known: make(chan struct{})}
+	t.load = func(path string) ([]byte, error) { return regular.Read(path, tokenLimit) }
+	if t.file == "" {
+		t.text = cfg.Token
+		close(t.known)
+	}
+	return t
 }
 
-// get returns the token, reading the file if it changed. When that fails it is
-// the last one that could be read, together with the error.
+// get returns the token. When its file cannot be read it is the last one that
+// could be, together with the error.
 func (t *token) get() (text string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.text, t.err
+}
+
+// follow keeps the token as its file is until ctx ends. A read that does not come
+// back is left behind, since there is no way to end it.
+func (t *token) follow(ctx context.Context) {
 	if t.file == "" {
-		return t.text, nil
+		return
 	}
-	info, err := os.Stat(t.file)
-	if err != nil {
-		return t.text, fmt.Errorf("token file: %w", err)
+	for {
+		done := make(chan struct{})
+		go func() { defer close(done); t.refresh() }()
+		if !t.await(ctx, done) || !pause(ctx, housekeeping) {
+			return
+		}
 	}
-	now := stamp{info.ModTime(), info.Size()}
-	if now == t.read && t.sure {
-		return t.text, nil
+}
+
+// await waits for a read of the file; it reports false when ctx ended first.
+func (t *token) await(ctx context.Context, done <-chan struct{}) bool {
+	hung := time.NewTimer(hungAfter)
+	defer hung.Stop()
+	for {
+		select {
+		case <-done:
+			return ctx.Err() == nil
+		case <-hung.C:
+			t.settle("", errors.New("reading it takes for ever"))
+		case <-ctx.Done():
+			return false
+		}
 	}
-	content, err := os.ReadFile(t.file)
-	if err != nil {
-		return t.text, fmt.Errorf("token file: %w", err)
+}
+
+// refresh reads the file if it changed.
+func (t *token) refresh() {
+	now := regular.Look(t.file)
+	if _, err := t.get(); err == nil && now.Same(t.read) && now != (regular.Stamp{}) {
+		return
 	}
-	// A file that is empty for a moment is one that is being written.
-	if text := strings.TrimSpace(string(content)); text != "" {
-		// Clocks of file systems are coarse: what is written within a tick of
-		// being read looks as it did.
-		t.text, t.read, t.sure = text, now, time.Since(now.changed) > time.Second
-		return t.text, nil
+	content, err := t.load(t.file)
+	text := strings.TrimSpace(string(content))
+	if err == nil && text == "" { // or being written
+		err = errors.New("empty")
 	}
-	return t.text, fmt.Errorf("token file %s is empty", t.file)
+	if err == nil {
+		t.read = now
+	}
+	t.settle(text, err)
+}
+
+// settle takes what a read of the file came to.
+func (t *token) settle(text string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err = err; err == nil {
+		t.text = text
+	} else {
+		t.err = fmt.Errorf("token file %s: %w", t.file, err)
+	}
+	t.once.Do(func() { close(t.known) })
 }

@@ -37,6 +37,7 @@ type view struct {
 
 	synced     bool      // everything has been read once
 	err        error     // why it is not current
+	warning    error     // what is wrong besides
 	contact    time.Time // last good answer
 	doubtUntil time.Time
 
@@ -46,6 +47,7 @@ type view struct {
 	began  time.Time // of the outage, while err is set
 	outage complaint
 	stale  complaint // of single services
+	tokens complaint // of the token file
 	hidden bool      // said that ACLs hide something
 }
 
@@ -53,7 +55,7 @@ type view struct {
 type sent struct {
 	at              time.Time
 	synced, suspect bool
-	err             string
+	err, warning    string
 }
 
 // tracked is one service that asks for a listener.
@@ -70,6 +72,7 @@ func newView(s *Source, sink source.Sink) *view {
 	v := &view{src: s, sink: sink, services: make(map[string]*tracked)}
 	v.outage = complaint{log: s.log, phrase: "consul is not current"}
 	v.stale = complaint{log: s.log, phrase: "service is stale"}
+	v.tokens = complaint{log: s.log, phrase: "token file cannot be read, going on with the last token"}
 	return v
 }
 
@@ -102,6 +105,21 @@ func (v *view) recover(now time.Time) {
 	v.src.log.Info("consul is current again", keyOutage, now.Sub(v.began).Round(time.Millisecond), keyServices, len(v.services))
 }
 
+// checkToken records whether the token is still the one in its file. Without any
+// token at all it is the queries that fail.
+func (v *view) checkToken(now time.Time) {
+	text, err := v.src.token.get()
+	switch {
+	case text != "" && err != nil:
+		v.warning = err
+		v.tokens.say(now, err)
+	case v.warning != nil:
+		v.warning = nil
+		v.tokens.again()
+		v.src.log.Info("token file can be read again")
+	}
+}
+
 // distrust marks that absence proves nothing for a while.
 func (v *view) distrust(now time.Time) { v.doubtUntil = now.Add(doubt) }
 
@@ -112,6 +130,9 @@ func (v *view) emit(now time.Time) (due time.Time) {
 	if v.err != nil {
 		next.err = v.err.Error()
 	}
+	if v.warning != nil {
+		next.warning = v.warning.Error()
+	}
 	last := v.sent
 	last.at = now
 	if next == last && !v.dirty {
@@ -121,7 +142,7 @@ func (v *view) emit(now time.Time) (due time.Time) {
 		return due
 	}
 	v.sent, v.dirty = next, false
-	s := source.Snapshot{Source: Name, Services: v.list(), Synced: v.synced, Suspect: next.suspect, Err: v.err}
+	s := source.Snapshot{Source: Name, Services: v.list(), Synced: v.synced, Suspect: next.suspect, Err: v.err, Warning: v.warning}
 	if v.err != nil {
 		s.StaleSince = v.contact
 	} else {
