@@ -9,9 +9,10 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/hashicorp/consul/api"
+
+	"dill/controlplane/source/outgoing"
 )
 
 // Rights that dill needs, as they are called and as they are granted.
@@ -73,7 +74,7 @@ func plain(err error) error {
 }
 
 func statusError(status api.StatusError) error {
-	text := printable(status.Body)
+	text := outgoing.Printable(status.Body)
 	switch {
 	case status.Code != http.StatusForbidden:
 		return fmt.Errorf("consul answers %d: %s", status.Code, text)
@@ -82,21 +83,4 @@ func statusError(status api.StatusError) error {
 	default:
 		return fmt.Errorf("consul refuses (403: %s): the token needs %s and %s", text, serviceRead, nodeRead)
 	}
-}
-
-// printable shortens foreign text to one line of a log.
-func printable(s string) string {
-	const most = 200
-	var b strings.Builder
-	for _, r := range s {
-		if b.Len() >= most {
-			b.WriteRune('…')
-			break
-		}
-		if !unicode.IsPrint(r) {
-			r = ' '
-		}
-		b.WriteRune(r)
-	}
-	return strings.TrimSpace(b.String())
 }

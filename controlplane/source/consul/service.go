@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dill/controlplane/source"
+	"dill/controlplane/source/outgoing"
 )
 
 // reading is one answer about one service.
@@ -224,7 +225,7 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 	if !t.told {
 		s.view.stale.news()
 	}
-	t.told = s.view.stale.say(now, plain(err), keyService, printable(t.name)) || t.told
+	t.told = s.view.stale.say(now, plain(err), keyService, outgoing.Printable(t.name)) || t.told
 }
 
 // firstFailure returns the failure of the failing service that is first by name.
@@ -238,5 +239,5 @@ func (s *session) firstFailure() error {
 	if first == nil {
 		return nil
 	}
-	return fmt.Errorf("service %s: %w", printable(first.name), plain(first.err))
+	return fmt.Errorf("service %s: %w", outgoing.Printable(first.name), plain(first.err))
 }

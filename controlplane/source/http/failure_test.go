@@ -41,6 +41,7 @@ func TestFailureKeepsTheLastGood(t *testing.T) {
 		"silent":       {silent, "no complete answer within"},
 		"trickle":      {trickle, "no complete answer within"},
 		"no HTTP":      {hijackAndWrite("SSH-2.0-OpenSSH_9.2\r\n"), "malformed HTTP"},
+		"long no HTTP": {hijackAndWrite(strings.Repeat("x\x1b", 10000) + "\r\n\r\n"), "malformed HTTP"},
 		"endless":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) }, "more than 5 redirects"},
 		"gzip bomb":    {gzipBomb, "answered with more than"},
 		"wrong header": {hijackAndWrite("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), "bad Content-Length"},
@@ -57,6 +58,9 @@ func TestFailureKeepsTheLastGood(t *testing.T) {
 			f.UntilShown("a")
 			e.set(tt.handler)
 			bad := f.UntilShown("!a")
+			if len(bad.Err.Error()) > 500 || strings.ContainsRune(bad.Err.Error(), 0x1b) {
+				t.Errorf("error %q", bad.Err)
+			}
 			if !bad.Synced || bad.StaleSince.IsZero() {
 				t.Errorf("snapshot of a failure: %+v", bad)
 			}

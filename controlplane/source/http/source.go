@@ -15,12 +15,7 @@ import (
 	"dill/controlplane/source/routing"
 )
 
-const (
-	name = "http"
-
-	// maxRedirects is enough for a moved document behind a load balancer.
-	maxRedirects = 5
-)
+const name = "http"
 
 // Source polls one endpoint.
 type Source struct {
@@ -58,23 +53,15 @@ func New(endpoint string, interval, timeout time.Duration, log *slog.Logger) (*S
 
 func newClient(interval, timeout time.Duration) *http.Client {
 	return &http.Client{
-		Transport: &http.Transport{
+		Transport: located{&http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            outgoing.Dialer(timeout).DialContext,
 			ForceAttemptHTTP2:      true,
 			MaxIdleConnsPerHost:    1,
 			IdleConnTimeout:        2*interval + timeout, // kept from poll to poll
 			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(to *http.Request, via []*http.Request) error {
-			switch {
-			case len(via) > maxRedirects:
-				return fmt.Errorf("more than %d redirects", maxRedirects)
-			case via[0].URL.Scheme == "https" && to.URL.Scheme != "https":
-				return errors.New("redirected from https to " + to.URL.Scheme)
-			}
-			return nil
-		},
+		}},
+		CheckRedirect: checkRedirect,
 	}
 }
 

@@ -249,6 +249,38 @@ func TestRedirect(t *testing.T) {
 	follow(t, e.URL, time.Second).UntilShown("a")
 }
 
+// Where a document has moved to learns nothing of where it was.
+func TestRedirectCarriesNoSecret(t *testing.T) {
+	const secret = "s3cr3t"
+	told := make(chan http.Header, 1)
+	target := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case told <- r.Header.Clone():
+		default:
+		}
+		fmt.Fprint(w, document("a"))
+	})
+	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, target.URL+"/moved", http.StatusTemporaryRedirect)
+	})
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User, u.RawQuery = url.UserPassword("dill", secret), "token="+secret
+	u.Host = "localhost:" + u.Port() // credentials are for a host, not for its ports
+	follow(t, u.String(), 10*time.Second).UntilShown("a")
+	header := <-told
+	for key, values := range header {
+		if strings.Contains(strings.Join(values, "\n"), secret) {
+			t.Errorf("%s carries the secret", key)
+		}
+	}
+	if _, ok := header["Referer"]; ok || header.Get("Authorization") != "" {
+		t.Errorf("it is told %v", header)
+	}
+}
+
 func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
 	target := serve(t, answerWith("", document("a")))
 	e := httptest.NewTLSServer(http.RedirectHandler(target.URL, http.StatusFound))
@@ -258,7 +290,7 @@ func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.client.CloseIdleConnections()
-	s.client.Transport.(*http.Transport).TLSClientConfig = e.Client().Transport.(*http.Transport).TLSClientConfig
+	s.client.Transport.(located).TLSClientConfig = e.Client().Transport.(*http.Transport).TLSClientConfig
 	_, err = fetch(t.Context(), s.client, s.endpoint, validators{})
 	if err == nil || err.Error() != "redirected from https to http" {
 		t.Errorf("error %v", err)
@@ -297,6 +329,14 @@ func TestCredentialsAreUsedAndNeverShown(t *testing.T) {
 		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), http.StatusFound) },
 		func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "ftp://"+secret+":x@h/?"+query, http.StatusFound)
+		},
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://h:"+query+"/")
+			w.WriteHeader(http.StatusFound)
+		},
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", query+"://h/")
+			w.WriteHeader(http.StatusFound)
 		},
 	} {
 		e.set(h)

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"dill/controlplane/regular"
 	"dill/controlplane/source/outgoing"
@@ -300,13 +299,8 @@ func newStatusError(resp *http.Response) statusError {
 		e.text += `; the token needs namespace "<name>" { capabilities = ["read-job"] }`
 		return e
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // what is there will do
-	said := strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(string(body), "")))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // what is there will do
+	said := outgoing.Printable(string(body))
 	if said != "" {
 		e.text += ": " + said
 	}

@@ -31,5 +31,8 @@ func Describe(err error) error {
 	if at, ok := errors.AsType[*net.OpError](err); ok {
 		return fmt.Errorf("%s: %w", at.Op, at.Err)
 	}
+	if text := err.Error(); text != Printable(text) {
+		return errors.New(Printable(text)) // it quotes what the server said
+	}
 	return err
 }
