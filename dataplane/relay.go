@@ -101,7 +101,8 @@ func (l *loop) copy(src, dst *side, f *flow, first bool) int {
 }
 
 // splice moves one pipe's worth without copying and returns how much it read.
-// The pipe is empty on entry, so EAGAIN can only mean that src is.
+// The pipe is empty on entry, so EAGAIN can only mean that src is, or that a
+// mark is next.
 func (l *loop) splice(s *session, src, dst *side, f *flow, first bool) int {
 	p := l.pipes.get(l.now)
 	if p == nil {
@@ -112,14 +113,20 @@ func (l *loop) splice(s *session, src, dst *side, f *flow, first bool) int {
 	n, e := sys.Splice(src.fd, p.w, min(p.size, l.quota))
 	if n <= 0 || e != 0 {
 		l.pipes.put(p)
-		// 0 need not be the end: splice does not get past the mark of an urgent
-		// byte. A read tells.
-		if e == 0 || e == sys.EINVAL || e == sys.ENOMEM || e == sys.EPERM {
-			f.splicing = false
-			return l.copy(src, dst, f, first)
+		if e == sys.EAGAIN && !src.has(urgent) {
+			src.ended(e)
+			return 0
 		}
-		src.ended(e)
-		return 0
+		// Nothing else need be the end: splice does not get past the mark of an
+		// urgent byte, and says there EAGAIN, the socket's error or 0, whatever is
+		// queued behind it. A read tells.
+		switch e {
+		case 0, sys.EAGAIN, sys.EINVAL, sys.ENOMEM, sys.EPERM:
+		default:
+			src.set(failed) // the call consumed the error, the read will find none
+		}
+		f.splicing = false
+		return l.copy(src, dst, f, first)
 	}
 	l.stats.Splices.Add(1)
 	l.stats.SplicedBytes.Add(uint64(n))
