@@ -46,12 +46,13 @@ func (e *Engine) PanicInTask() {
 	}
 }
 
-// Age makes every session d older.
+// Age makes every session d older, and d longer silent.
 func (e *Engine) Age(d time.Duration) {
 	for _, l := range e.loops {
 		l.post(func() error {
 			l.each(func(s *session) {
 				s.born -= ms(d)
+				s.moved -= ms(d)
 				l.armRelay(s)
 			})
 			return nil

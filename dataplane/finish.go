@@ -1,19 +1,11 @@
 package dataplane
 
-import (
-	"math"
+import "dill/dataplane/internal/sys"
 
-	"dill/dataplane/internal/sys"
-)
-
+// A pending reset looks again after resetFirst ms, doubling to resetMost.
 const (
-	// A pending reset looks again after resetFirst ms, doubling to resetMost.
 	resetFirst = 2
 	resetMost  = 100
-
-	// keepAliveAge is the age at which the upstream leg gets TCP keepalive;
-	// short sessions are spared the calls. ms
-	keepAliveAge = 10_000
 )
 
 // settle passes on the ends of the streams: FIN as FIN once everything before
@@ -65,7 +57,8 @@ func (l *loop) passFin(s *session, from int) {
 
 // passReset reports whether the reset of the dead side may be passed on now:
 // everything it had sent is delivered, which means acknowledged. A reset drops
-// what is queued, so it has to wait; the timer looks again.
+// what is queued, so it has to wait while the live side takes something at least
+// once in a half-close timeout; the timer looks again.
 func (l *loop) passReset(s *session, dead int) bool {
 	d, live := &s.side[dead], &s.side[1-dead]
 	if s.resetAt == 0 {
@@ -79,7 +72,11 @@ func (l *loop) passReset(s *session, dead int) bool {
 	if limit == 0 {
 		limit = defaultHalfCloseTimeout
 	}
-	if l.now-s.resetAt >= ms(limit) {
+	overdue := func() bool { return l.now >= max(s.resetAt, s.moved)+ms(limit) }
+	if overdue() {
+		l.askPeers(s)
+	}
+	if overdue() {
 		l.stats.ResetUndeliver.Add(1)
 		return true
 	}
@@ -100,72 +97,6 @@ func (d *side) confirmReset() {
 	if sys.TakeError(d.fd) != 0 || !d.has(shut) {
 		d.set(failed)
 	}
-}
-
-// halfClosed reports whether a stream is over, or will be once a slow reader
-// has taken what was sent before.
-func (s *session) halfClosed() bool {
-	return (s.side[client].f|s.side[upstream].f)&(eof|hinted) != 0
-}
-
-// relayTimer does what is due of all the things a session waits for.
-func (l *loop) relayTimer(s *session) {
-	switch {
-	case s.drainAt != 0 && l.now >= s.drainAt && !l.stillRouted(s):
-		l.stats.Drained.Add(1)
-		l.abort(s)
-		return
-	case l.idleTimeout(s) > 0 && l.now >= s.moved+l.idleTimeout(s):
-		l.stats.IdleTimeout.Add(1)
-		l.abort(s)
-		return
-	case s.halfClosed() && l.cfg.HalfCloseTimeout > 0 && l.now >= s.moved+ms(l.cfg.HalfCloseTimeout) && s.resetAt == 0:
-		l.stats.HalfTimeout.Add(1)
-		l.abort(s)
-		return
-	}
-	if s.drainAt != 0 && l.now >= s.drainAt {
-		s.drainAt = 0 // its route came back
-	}
-	if !s.keepalive && l.cfg.KeepAlive > 0 && l.now >= s.born+keepAliveAge {
-		s.keepalive = true
-		sys.KeepAlive(s.side[upstream].fd, l.cfg.KeepAlive)
-	}
-	l.armRelay(s)
-	if s.resetAt != 0 {
-		l.relay(s)
-	}
-}
-
-// armRelay arms s for the earliest thing it waits for.
-func (l *loop) armRelay(s *session) {
-	at := int64(math.MaxInt64)
-	if s.drainAt != 0 {
-		at = s.drainAt
-	}
-	if t := l.idleTimeout(s); t > 0 {
-		at = min(at, s.moved+t)
-	}
-	if s.halfClosed() && l.cfg.HalfCloseTimeout > 0 {
-		at = min(at, s.moved+ms(l.cfg.HalfCloseTimeout))
-	}
-	if !s.keepalive && l.cfg.KeepAlive > 0 {
-		at = min(at, s.born+keepAliveAge)
-	}
-	if at < math.MaxInt64 {
-		l.wheel.armBefore(&s.timer, at)
-	}
-}
-
-// idleTimeout is s's own limit or the general one, ms; 0 = none.
-func (l *loop) idleTimeout(s *session) int64 {
-	switch t := s.route.IdleTimeout; {
-	case t < 0:
-		return 0
-	case t > 0:
-		return ms(t)
-	}
-	return ms(l.cfg.IdleTimeout)
 }
 
 // stillRouted reports whether a draining session's route has come back.

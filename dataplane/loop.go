@@ -370,8 +370,9 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 	if bits&sys.Pri != 0 {
 		d.set(readable | urgent)
 	}
-	if bits&(sys.RdHup|sys.Hup|sys.Err) != 0 {
+	if bits&(sys.RdHup|sys.Hup|sys.Err) != 0 && !d.has(hinted) {
 		d.set(hinted)
+		s.moved = l.now // the half-close timeout runs from now on
 	}
 	if bits&sys.Err != 0 || bits&sys.Hup != 0 && !d.has(shut) {
 		d.set(gone)
@@ -393,7 +394,7 @@ func (l *loop) ioEvent(s *session, i int, bits uint32) {
 			d.confirmReset()
 		}
 		if d.has(hinted) {
-			l.armRelay(s) // the half-close timeout runs from now on
+			l.armRelay(s) // for that timeout
 		}
 		if s.flow[client].splicing || s.flow[upstream].splicing {
 			l.later(s)

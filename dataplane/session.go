@@ -88,6 +88,8 @@ type session struct {
 	keepalive bool  // set on the upstream leg
 	tries     uint8 // rechecks of a pending reset
 
+	acked uint32 // bytes that both peers had acknowledged, as of the last askPeers
+
 	side [2]side
 	flow [2]flow
 
@@ -98,7 +100,7 @@ type session struct {
 
 	timer   timer
 	born    int64 // accepted, ms
-	moved   int64 // the last byte or FIN passed, ms
+	moved   int64 // the last byte or FIN came, passed or was acknowledged, see askPeers, ms
 	drainAt int64 // reset then unless its route is back; 0 = never
 	resetAt int64 // pending reset: since when; 0 = none
 }

@@ -53,3 +53,17 @@ func WritePaced(n int64, size int, pause time.Duration) Op {
 		return nil
 	}, "write %d by %d every %v", n, size, pause)
 }
+
+// ReadPaced receives n bytes, size at a time, one piece every pause.
+func ReadPaced(n int64, size int, pause time.Duration) Op {
+	return op(func(p *Peer) error {
+		tick := time.NewTicker(pause)
+		defer tick.Stop()
+		for end := p.Got() + n; p.Got() < end; <-tick.C {
+			if err := p.readUntil(min(end, p.Got()+int64(size)), size); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, "read %d by %d every %v", n, size, pause)
+}
