@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
 
@@ -22,13 +23,17 @@ type wanted struct {
 	tag  string // safe to print
 }
 
-// request reads tags and resolves their claims.
-func (m *Memo) request(tags []string) *request {
-	r := &request{spec: parseTags(tags)}
+// request reads tags, and what the source could not read, and resolves claims.
+func (m *Memo) request(tags []string, unread []source.Fault) *request {
+	r := &request{spec: parseTags(tags, unread)}
 	r.faults = slices.Clip(r.spec.faults)
-	if r.enabled {
+	switch {
+	case r.enabled && len(r.claims) > 0:
 		m.resolve(r)
-	} else if len(r.claims) > 0 {
+	case r.missed || r.unusable: // a fault says so
+	case r.enabled:
+		r.faults = append(r.faults, fault{keyListener, "no such tag, so no port is asked for; want " + keyListener + "=<label>:<port>"})
+	case len(r.claims) > 0:
 		r.faults = append(r.faults, fault{keyListener, `the instance lacks the tag "dill"`})
 	}
 	r.faults = firstFaults(r.faults)
@@ -63,11 +68,14 @@ func (m *Memo) address(claim string) (addr netip.AddrPort, why string) {
 		return addr, "want <label>:<port>"
 	}
 	ip, ok := m.Allowed[strings.ToLower(claim[:i])]
-	if !ok {
-		if m.labels == "" {
-			return addr, "unknown label; none is allowed"
-		}
-		return addr, reason("unknown label; allowed: %s", m.labels)
+	switch {
+	case ok && allDigits(claim[i+1:]):
+	case strings.Contains(claim, ","):
+		return addr, "several in one tag; want a tag for each listener"
+	case strings.Contains(claim, "://"):
+		return addr, "a URL; want <label>:<port>"
+	case !ok:
+		return addr, m.unknown(claim[:i])
 	}
 	digits := claim[i+1:]
 	port, err := strconv.ParseUint(digits, 10, 32)
@@ -86,6 +94,18 @@ func (m *Memo) address(claim string) (addr netip.AddrPort, why string) {
 		}
 	}
 	return addr, ""
+}
+
+// unknown says why there is no such label.
+func (m *Memo) unknown(label string) string {
+	what := "unknown label"
+	if _, err := netip.ParseAddr(strings.Trim(label, "[]")); err == nil {
+		what = "an address where a label is wanted"
+	}
+	if m.labels == "" {
+		return what + "; none is allowed"
+	}
+	return reason("%s; allowed: %s", what, m.labels)
 }
 
 func allDigits(s string) bool {

@@ -48,6 +48,69 @@ func TestBadClaims(t *testing.T) {
 	}
 }
 
+// TestNearMissesAreNamed: a tag that was meant for dill and is none is told with
+// what is wrong about it, and nothing else is said.
+func TestNearMissesAreNamed(t *testing.T) {
+	for _, tt := range []struct{ tags, refused string }{
+		{" dill.listener=local:5001", " dill.listener=…|there are blanks around dill.listener"},
+		{"dill.listener =local:5001", "dill.listener =…|there are blanks around dill.listener"},
+		{"Dill.Listener=local:5001", "Dill.Listener=…|tags are in lower case; want dill.listener"},
+		{"dill.listener=local:5001,dill.weight=3", "dill.listener=local:5001,dill.weight=3|several in one tag; want a tag for each listener"},
+		{"dill.listener=local:5001, any:5002", "dill.listener=local:5001, any:5002|several in one tag; want a tag for each listener"},
+		{"dill,dill.listener=local:5001", "dill,dill.listener=…|several tags in one; want each as a tag of its own"},
+		{"dill.listener=tcp://local:5001", "dill.listener=***|a URL; want <label>:<port>"},
+		{"dill.listener=::1:8001", "dill.listener=::1:8001|an address where a label is wanted; allowed: any, any6, lan, local, other, six"},
+		{"dill.listener=[::1]:8001", "dill.listener=[::1]:8001|an address where a label is wanted"},
+		{"dill.listner=local:5001", "dill.listener|no such tag, so no port is asked for; want dill.listener=<label>:<port>"},
+		{"", "dill.listener|no such tag, so no port is asked for; want dill.listener=<label>:<port>"},
+		{"dillinger", "dill.listener|no such tag"},
+	} {
+		var tags []string
+		if tt.tags != "" {
+			tags = []string{tt.tags}
+		}
+		r := compileAll(consul(svc("good", 1, inst(1, claim5000)), svc("web", 1, inst(1, tags...))))
+		wantServed(t, r, "127.0.0.1:5000 consul/good i1")
+		want := []string{"consul/web i1|" + tt.refused}
+		if tt.tags == "dill.listner=local:5001" {
+			want = append(want, "consul/web i1|dill.listner=…|unknown tag")
+		}
+		wantRefused(t, r, want...)
+	}
+}
+
+// TestNearMissOfTagDill: it is told as what it is.
+func TestNearMissOfTagDill(t *testing.T) {
+	bare := func(tags ...string) source.Instance {
+		return with(inst(1), func(i *source.Instance) { i.Tags = tags })
+	}
+	for _, tt := range []struct {
+		tags []string
+		want string
+	}{
+		{[]string{"Dill", claim5000}, "Dill|tags are in lower case; want dill"},
+		{[]string{" dill", claim5000}, " dill|there are blanks around dill"},
+		{[]string{claim5000}, `dill.listener|the instance lacks the tag "dill"`},
+	} {
+		r := compileAll(consul(svc("web", 1, bare(tt.tags...))))
+		wantServed(t, r)
+		wantRefused(t, r, "consul/web i1|"+tt.want)
+	}
+	wantRefused(t, compileAll(consul(svc("web", 1, bare("dillinger")))))
+}
+
+// TestNearMissOfAClosedOption: protection that was asked for by a tag that does
+// not count is protection that was asked for.
+func TestNearMissOfAClosedOption(t *testing.T) {
+	for _, tag := range []string{" dill.allow=10.0.0.0/8", "Dill.Allow=10.0.0.0/8", "dill.Proxy_Protocol=v1", "dill.proxy =socks5://10.0.0.1"} {
+		r := compileAll(consul(svc("web", 1, inst(1, claim5000, tag), inst(2, claim5000))))
+		wantServed(t, r, "127.0.0.1:5000 consul/web i2")
+		if len(r.Refused) != 1 || !strings.HasSuffix(r.Refused[0].Reason, "; the instance is not served without it") {
+			t.Errorf("%q: refused %+v", tag, r.Refused)
+		}
+	}
+}
+
 func TestNoLabelIsAllowed(t *testing.T) {
 	opt := config()
 	opt.Allowed = nil
@@ -93,7 +156,7 @@ func TestInstancesStandBehindTheirOwnClaims(t *testing.T) {
 func TestReasonsAreSaidOnce(t *testing.T) {
 	r := compileAll(consul(svc("web", 1, inst(1, "dill.listener=any:80"), inst(2, "dill.listener=any:80"))))
 	wantRefused(t, r, "consul/web|dill.listener=any:80|below")
-	r = compileAll(consul(svc("web", 1, inst(1, "dill.listener=any:80"), inst(2, "dill.listener=any:80"), inst(3))))
+	r = compileAll(consul(svc("web", 1, inst(1, "dill.listener=any:80"), inst(2, "dill.listener=any:80"), inst(3, "dill.listener=any:8080"))))
 	wantRefused(t, r, "consul/web i1|dill.listener=any:80|below", "consul/web i2|dill.listener=any:80|below")
 }
 
@@ -143,9 +206,9 @@ func TestFaultsAreCapped(t *testing.T) {
 	for i := range 1000 {
 		tags = append(tags, fmt.Sprint("dill.unknown", i), fmt.Sprint("dill.listener=nowhere:", 5000+i))
 	}
-	faults := new(Memo).request(tags).faults
+	faults := new(Memo).request(tags, nil).faults
 	slices.Reverse(tags)
-	if other := new(Memo).request(tags).faults; !slices.Equal(faults, other) {
+	if other := new(Memo).request(tags, nil).faults; !slices.Equal(faults, other) {
 		t.Error("the order of the tags matters")
 	}
 	if last := faults[len(faults)-1]; len(faults) != maxFaults || last.reason != "1873 more tags with mistakes" {

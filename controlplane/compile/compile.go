@@ -193,21 +193,22 @@ func (m *Memo) readTags(s *service) {
 	// Instances mostly have the same tags, or one of two sets during a rolling
 	// change. More are remembered only so far that looking costs little.
 	var seen [4]struct {
-		tags []string
+		tags   []string
+		unread []source.Fault
 		*request
 	}
 	next := 0
 	for i := range s.instances {
 		in := &s.instances[i]
 		for _, known := range seen {
-			if known.request != nil && slices.Equal(known.tags, in.Tags) {
+			if known.request != nil && slices.Equal(known.tags, in.Tags) && slices.Equal(known.unread, in.Faults) {
 				in.request = known.request
 				break
 			}
 		}
 		if in.request == nil {
-			in.request = m.request(in.Tags)
-			seen[next].tags, seen[next].request = in.Tags, in.request
+			in.request = m.request(in.Tags, in.Faults)
+			seen[next].tags, seen[next].unread, seen[next].request = in.Tags, in.Faults, in.request
 			next = (next + 1) % len(seen)
 		}
 		for _, f := range in.faults {

@@ -100,6 +100,9 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 	var room [8]netip.AddrPort // of most instances
 	for _, in := range cl.members {
 		refuse := func(why string) { cl.by.note(in.ID, cl.tag, reason("not served: %s", why)) }
+		if in.unusable {
+			continue // said already
+		}
 		if !c.serves(in) {
 			if c.AllowWarning && in.Health == source.Warning {
 				refuse("its checks warn, and its weight for that is 0")

@@ -72,7 +72,7 @@ func TestOpenOptionsFallToTheDefault(t *testing.T) {
 		"dill.max_connections=1e3":         "a whole number",
 		"dill.max_connections=99999999999": "a whole number",
 		"dill.weight=5\x00":                "do not print",
-		"dill.Weight=5":                    "unknown tag",
+		"dill.Weight=5":                    "tags are in lower case; want dill.weight; the default holds",
 		"dill.wieght=5":                    "unknown tag",
 		"dill.":                            "unknown tag",
 		"dill.=":                           "unknown tag",

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"dill/controlplane/source"
 )
 
 // Tags and the keys that dill knows.
@@ -41,10 +43,12 @@ type fault struct {
 // spec is what the tags of one instance ask for. Instances with the same tags
 // share one; it is never changed after parseTags.
 type spec struct {
-	enabled bool     // has the tag "dill"
-	refused bool     // a closed option is bad: none of the claims is served
-	claims  []string // values of dill.listener, sorted, unique
-	faults  []fault  // sorted, unique
+	enabled  bool     // has the tag "dill"
+	refused  bool     // a closed option is bad: none of the claims is served
+	unusable bool     // the source could not read the instance
+	missed   bool     // asks for a listener or for "dill" by a tag that does not count
+	claims   []string // values of dill.listener, sorted, unique
+	faults   []fault  // sorted, unique
 
 	instanceOptions
 	listenerOptions
@@ -58,30 +62,42 @@ type given struct {
 	spoilt  bool // a tag could not be read, or two differ
 }
 
-// parseTags reads the tags of one instance. Their order does not matter. It
-// never fails: what is wrong is in the faults.
-func parseTags(tags []string) *spec {
+// parseTags reads the tags of one instance, and what its source could not read.
+// Their order does not matter. It never fails: what is wrong is in the faults.
+func parseTags(tags []string, unread []source.Fault) *spec {
 	s := &spec{enabled: slices.Contains(tags, tagDill)}
 	var values [len(options)]given
+	for _, f := range unread {
+		if i := optionIndex(f.Tag); i >= 0 {
+			values[i].spoilt = true
+			s.spoil(&options[i], f.Tag, f.Reason)
+			continue
+		}
+		s.unusable = s.unusable || f.Tag == ""
+		s.missed = s.missed || f.Tag == keyListener
+		s.bad(f.Tag, f.Reason)
+	}
 	for _, tag := range tags {
-		if !strings.HasPrefix(tag, tagPrefix) {
+		if tag == tagDill || !source.IsTag(tag) {
 			continue
 		}
 		key, value, found := strings.Cut(tag, "=")
-		i := slices.IndexFunc(options[:], func(o option) bool { return o.key == key })
+		meant := meantKey(key)
+		i := optionIndex(meant)
 		var why string
 		switch {
 		case len(tag) > maxTag:
 			why = reason("the tag is %d bytes long, at most %d are read", len(tag), maxTag)
 		case !printable(tag):
 			why = "the tag has characters that do not print"
-		case i < 0 && key != keyListener:
-			why = "unknown tag"
+		case meant != key || !known(key):
+			why = misspelt(key, meant)
 		case !found:
 			why = "the tag has no value; want " + key + "=…"
 		}
 		switch {
 		case i < 0 && why != "":
+			s.missed = s.missed || meant == keyListener || meant == tagDill
 			s.bad(tag, why)
 		case i < 0:
 			s.claims = append(s.claims, value)
@@ -111,6 +127,32 @@ func parseTags(tags []string) *spec {
 	})
 	s.faults = slices.Compact(s.faults)
 	return s
+}
+
+// meantKey is the key of a tag as it was probably meant.
+func meantKey(key string) string {
+	meant := strings.ToLower(strings.TrimSpace(key))
+	if strings.HasPrefix(meant, tagDill+",") {
+		return tagDill
+	}
+	return meant
+}
+
+// misspelt says why a tag with this key is none of dill's.
+func misspelt(key, meant string) string {
+	switch bare := strings.TrimSpace(key); {
+	case !known(meant) && meant != tagDill:
+		return "unknown tag"
+	case len(bare) > len(meant):
+		return "several tags in one; want each as a tag of its own"
+	case bare != meant:
+		return "tags are in lower case; want " + meant
+	}
+	return "there are blanks around " + meant
+}
+
+func optionIndex(key string) int {
+	return slices.IndexFunc(options[:], func(o option) bool { return o.key == key })
 }
 
 // bad reports a tag that has no effect.

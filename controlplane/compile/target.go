@@ -3,22 +3,30 @@ package compile
 import (
 	"net/netip"
 	"slices"
+
+	"dill/controlplane/resolve"
 )
 
 // targets appends to addrs where a host and a port are to be reached, at least
 // one address, or says why there is none.
 func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []netip.AddrPort, why string) {
-	if why := badPort(port); why != "" {
-		return addrs, why
-	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip, why = unicast(ip); why == "" {
+			why = badPort(port)
+		}
+		if why == "" {
 			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(port)))
 		}
 		return addrs, why
 	}
-	if host == "" {
+	switch {
+	case host == "":
 		return addrs, "no address"
+	case !resolve.ValidName(host):
+		return addrs, reason("%s is neither an IP address nor a host name", show(host))
+	}
+	if why := badPort(port); why != "" {
+		return addrs, why
 	}
 	c.named = true
 	if c.in.Hosts == nil {

@@ -33,7 +33,7 @@ type Sink func(Snapshot)
 // Snapshot is all that one source knows at one moment.
 type Snapshot struct {
 	Source   string    // Source.Name of the sender
-	Services []Service // sorted by Name; only those that ask for a listener
+	Services []Service // sorted by Name; only those tagged for dill
 
 	// Synced is false until the source has been read completely once. An
 	// unsynced snapshot adds routes but never removes any.
@@ -81,7 +81,7 @@ func (s Service) Equal(t Service) bool {
 func EqualInstances(a, b []Instance) bool {
 	return SameMemory(a, b) || slices.EqualFunc(a, b, func(i, j Instance) bool {
 		return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
-			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags)
+			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags) && slices.Equal(i.Faults, j.Faults)
 	})
 }
 
@@ -96,8 +96,13 @@ type Instance struct {
 	Port int    // 1..65535; anything else makes the instance unusable
 
 	// Tags are the instance's dill tags as the user wrote them ("dill",
-	// "dill.listener=local:5555", "dill.weight=3"). They are foreign input.
+	// "dill.listener=local:5555", "dill.weight=3"), and those that were meant to
+	// be some, see IsTag. They are foreign input.
 	Tags []string
+
+	// Faults are the mistakes that the source saw itself and that tags cannot
+	// tell. Package compile shows them; the source does not log them.
+	Faults []Fault
 
 	Health      Health
 	Weight      int    // of its present Health, from the source; 0 = not given, or NoTraffic
@@ -113,6 +118,12 @@ const NoTraffic = -1
 // NoTraffic.
 func (i Instance) Served(allowWarning bool) bool {
 	return i.Health == Passing || i.Health == Warning && allowWarning && i.Weight != NoTraffic
+}
+
+// Fault is what a source could not read of an instance.
+type Fault struct {
+	Tag    string // the tag that is spoilt by it, "dill.weight"; "" = the instance is unusable
+	Reason string // one line without secrets, and what would be accepted
 }
 
 // Health is the aggregated state of an instance's checks.

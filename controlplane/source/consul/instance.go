@@ -11,20 +11,14 @@ import (
 	"dill/controlplane/source"
 )
 
-const (
-	tag       = "dill"  // asks for a listener
-	tagPrefix = "dill." // says which, and how
-)
-
-// isOurs tells whether a tag is meant for dill.
-func isOurs(t string) bool { return t == tag || strings.HasPrefix(t, tagPrefix) }
+const tag = "dill" // asks for a listener
 
 // ours returns those of tags that are meant for dill, in their order: tags
 // itself if all are.
 func ours(tags []string) []string {
 	n := 0
 	for _, t := range tags {
-		if isOurs(t) {
+		if source.IsTag(t) {
 			n++
 		}
 	}
@@ -36,7 +30,7 @@ func ours(tags []string) []string {
 	}
 	out := make([]string, 0, n)
 	for _, t := range tags {
-		if isOurs(t) {
+		if source.IsTag(t) {
 			out = append(out, t)
 		}
 	}

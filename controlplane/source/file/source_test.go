@@ -280,11 +280,15 @@ func TestOneBadEntryIsReported(t *testing.T) {
 	write(t, path, document("a")+"  - {name: b, listener: 'local:9000', backends: ['10.0.0.1']}\n")
 	f := follow(t, path, true, nil)
 	s := f.UntilShown("a b")
-	if in := s.Services[1].Instances[0]; in.Port != 0 || in.Host != "10.0.0.1" {
+	in := s.Services[1].Instances[0]
+	if in.Port != 0 || in.Host != "10.0.0.1" {
 		t.Errorf("bad backend became %+v", in)
 	}
-	if log := f.Log.String(); !strings.Contains(log, `line 3: services[1] \"b\": backends[0]: \"10.0.0.1\" has no port`) {
-		t.Errorf("log of a bad entry:\n%s", log)
+	if want := `line 3: backends[0]: "10.0.0.1" has no port; want "host:port"`; len(in.Faults) != 1 || in.Faults[0].Reason != want {
+		t.Errorf("faults %+v, want %s", in.Faults, want)
+	}
+	if log := f.Log.String(); strings.Contains(log, "has no port") {
+		t.Errorf("what the refusal tells is logged as well:\n%s", log)
 	}
 }
 

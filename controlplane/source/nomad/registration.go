@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	tagDill   = "dill"
-	tagPrefix = "dill."
+	tagDill = "dill"
 
 	allNamespaces = "*"
 )
@@ -85,7 +84,7 @@ func serviceOf(k key, list []registration, qualified bool) source.Service {
 func dillTags(tags []string) []string {
 	var ours []string
 	for _, t := range tags {
-		if t == tagDill || strings.HasPrefix(t, tagPrefix) {
+		if source.IsTag(t) {
 			ours = append(ours, t)
 		}
 	}

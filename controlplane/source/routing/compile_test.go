@@ -122,6 +122,34 @@ func TestEveryMistakeIsRefusedVisibly(t *testing.T) {
 	}
 }
 
+// TestOneTrueReason: a mistake is told once, by the one who knows what it is.
+func TestOneTrueReason(t *testing.T) {
+	for entry, want := range map[string]string{
+		`{"name": "bad", "listener": "local:2000", "backends": "a:1, b:2"}`:          `bad bad/a:1, b:2 : line 1: backends[0]: "a:1, b:2" is more than one address; want "host:port"`,
+		`{"name": "bad", "listener": "local:2000", "backends": "::1:8001"}`:          `bad bad/::1:8001 : line 1: backends[0]: "::1:8001" has too many colons (an IPv6 address stands in brackets); want "host:port"`,
+		`{"name": "bad", "listener": "local:2000", "backends": "tcp://10.0.0.1:80"}`: `bad bad/tcp://10.0.0.1:80 : line 1: backends[0]: "tcp://10.0.0.1:80" is a URL; want "host:port"`,
+		`{"name": "bad", "listener": "local:2000", "backends": "10.0.0.1"}`:          `bad bad/10.0.0.1 : line 1: backends[0]: "10.0.0.1" has no port; want "host:port"`,
+		`{"listener": "local:2000", "backends": "10.0.0.1:80"}`:                      `services[0]  : line 1: name: missing; want a name`,
+		`{"name": "bad", "listener": "local:2000"}`:                                  `bad services[0] : line 1: backends: missing; want a list of "host:port"`,
+		`{"name": "bad", "backends": "10.0.0.1:80"}`:                                 `bad bad/10.0.0.1:80 dill.listener: line 1: listener: missing; want "label:port" or a list of them`,
+		`{"name": "bad", "listener": "local:2000", "backends": "10.0.0.1:80", "proxy": {}}`: `bad bad/10.0.0.1:80 dill.proxy: ` +
+			`line 1: proxy: a table; want a string or a number; the instance is not served without it`,
+		`{"name": "bad", "listener": "local:2000", "backends": {"address": "10.0.0.1:80", "weight": []}}`: `bad bad/10.0.0.1:80 dill.weight: ` +
+			`line 1: backends[0].weight: a list; want a string or a number; the default holds`,
+		`{"name": "bad", "listener": "local:2000, any:2001", "backends": "10.0.0.1:80"}`: `bad bad/10.0.0.1:80 dill.listener=local:2000, any:2001: several in one tag; want a tag for each listener`,
+	} {
+		var refused []string
+		for line := range strings.Lines(compiled(t, routing.JSON, []byte(`{"services": [`+entry+`]}`))) {
+			if r, ok := strings.CutPrefix(line, "refused file/"); ok {
+				refused = append(refused, strings.TrimSpace(r))
+			}
+		}
+		if len(refused) != 1 || refused[0] != want {
+			t.Errorf("%s is refused %q, want once %q", entry, refused, want)
+		}
+	}
+}
+
 func TestUnknownFieldsAreShown(t *testing.T) {
 	got := compiled(t, routing.TOML, []byte("[[services]]\nname='a'\nlistener='local:2000'\nbackends=['10.0.0.1:80']\nstratgey='secret'\n"))
 	if !strings.Contains(got, "dill.stratgey") || strings.Contains(got, "secret") || !strings.HasPrefix(got, "127.0.0.1:2000 file/a") {

@@ -20,7 +20,8 @@
 //	    { address = "10.0.0.8:5432", weight = 3, connect_timeout = "2s" },
 //	  ]
 //
-// name, listener and backends are required. Every other field is the tag
+// name, listener and backends are required; names of fields count in any case.
+// Every other field is the tag
 // dill.<field> of the same name, and takes what the tag takes: strategy, weight,
 // connect_timeout, idle_timeout, max_connections, allow, proxy, proxy_protocol and
 // drain. weight, proxy, proxy_protocol and connect_timeout may also stand in a
@@ -34,14 +35,13 @@
 // write one, so "no services" has to be said, as services = [].
 //
 // An entry's mistake costs that entry or that backend alone. The values
-// themselves – labels, ports, addresses, options – are judged in one place for all
-// sources, package compile, so they are passed on as they were written: a
-// backend without a port becomes an instance with port 0, a missing listener
-// the tag "dill.listener=", and compile refuses them where everybody sees it. An
-// entry without a name or without backends is one such instance, whose ID says
-// what is wrong, and claims no port. Each mistake that this package can see
-// itself is a Problem as well, for the source to log: it knows the line and the
-// field.
+// themselves – labels, ports, options – are judged in one place for all sources,
+// package compile, so they are passed on as they were written. A mistake that
+// this package can see itself is a source.Fault of the instances it is about,
+// with the line and the field: compile refuses them where everybody sees it, in
+// these words. An entry without a name or without backends is one such instance,
+// which claims no port. All mistakes are the document's Problems as well; only
+// those that are no entry's are logged here.
 //
 // Secrets: a Problem and an error never quote the value of a proxy field, nor
 // that of a field they do not know.

@@ -20,7 +20,9 @@ const (
 	allowField    = "allow"
 	proxyField    = "proxy"
 
-	listenerTag = "dill.listener="
+	dillTag     = "dill"
+	tagPrefix   = dillTag + "."
+	listenerTag = tagPrefix + listenerField
 )
 
 // options are the fields that are tags of the same name.
@@ -40,26 +42,32 @@ type item struct {
 	*decoder
 	line, index int
 	name        string
+	faults      []source.Fault // of all its instances
 	instances   []source.Instance
 }
 
-// problem records a mistake in a field ("" = the entry).
-func (it *item) problem(field, format string, args ...any) Problem {
-	p := Problem{Line: it.line, Entry: it.index, Service: it.name, Field: field, Reason: fmt.Sprintf(format, args...)}
-	it.doc.Problems = append(it.doc.Problems, p)
-	return p
+// option is what an entry or a backend says about one field that is a tag.
+type option struct {
+	tag   string // "" = none
+	fault source.Fault
 }
 
-// refuse leaves an instance in place of an entry that p costs as a whole, for
+// problem records a mistake in a field ("" = the entry), and returns it as a
+// fault of the instances it is about and of their tag, "" = of all they are.
+func (it *item) problem(tag, field, format string, args ...any) source.Fault {
+	p := Problem{Line: it.line, Entry: it.index, Service: it.name, Field: field, Reason: fmt.Sprintf(format, args...)}
+	it.doc.Problems = append(it.doc.Problems, p)
+	return source.Fault{Tag: tag, Reason: p.where() + p.Reason}
+}
+
+// refuse leaves an instance in place of an entry that f costs as a whole, for
 // compile to show as refused. It claims no port: that would keep others off it.
-func (it *item) refuse(p Problem) {
-	p.Line, p.Service = 0, ""
-	name := it.name
-	if name == "" {
-		name = fmt.Sprintf("%s[%d]", listKey, it.index)
+func (it *item) refuse(f source.Fault) {
+	id := fmt.Sprintf("%s[%d]", listKey, it.index)
+	if it.name == "" {
+		it.name, id = id, ""
 	}
-	it.name = name
-	it.instances = []source.Instance{{ID: p.Error(), Tags: []string{"dill", listenerTag}, CreateIndex: uint64(it.index) + 1}}
+	it.instances = []source.Instance{{ID: id, Tags: []string{dillTag}, Faults: []source.Fault{f}, CreateIndex: uint64(it.index) + 1}}
 }
 
 // entry returns the service that an entry is for and its instances, at least
@@ -72,76 +80,74 @@ func (d *decoder) entry(index int, e entry) (service string, instances []source.
 
 func (it *item) decode(fields map[string]any, err error) {
 	if err != nil {
-		it.refuse(it.problem("", "%v", err))
+		it.refuse(it.problem("", "", "%v", err))
 		return
 	}
 	name, ok := text(fields[nameField])
 	if !ok || strings.TrimSpace(name) == "" {
-		it.refuse(it.problem(nameField, "%s; %s", missing(fields, nameField), wantName))
+		it.refuse(it.problem("", nameField, "%s; %s", missing(fields, nameField), wantName))
 		return
 	}
 	it.name = name
-	base := append([]string{"dill"}, it.listeners(fields)...)
+	base := append([]string{dillTag}, it.listeners(fields)...)
 	opts := it.options("", fields, []string{nameField, listenerField, backendsField})
 
 	backends := listOf(fields[backendsField])
 	if len(backends) == 0 {
-		it.refuse(it.problem(backendsField, "%s; %s", missing(fields, backendsField), wantBackends))
+		it.refuse(it.problem("", backendsField, "%s; %s", missing(fields, backendsField), wantBackends))
 		return
 	}
+	it.faults = slices.Clip(it.faults)
 	it.instances = make([]source.Instance, 0, len(backends))
 	for i, b := range backends {
 		it.backend(i, b, slices.Clip(base), opts)
 	}
 }
 
-// listeners returns the claims of an entry. One that cannot even be written as
-// a tag is claimed as nothing, for compile to refuse.
+// listeners returns the claims of an entry that can be written as tags.
 func (it *item) listeners(fields map[string]any) []string {
 	list := listOf(fields[listenerField])
 	if len(list) == 0 {
-		it.problem(listenerField, "%s; %s", missing(fields, listenerField), wantListener)
-		return []string{listenerTag}
+		it.faults = append(it.faults, it.problem(listenerTag, listenerField, "%s; %s", missing(fields, listenerField), wantListener))
 	}
 	var tags []string
 	for _, l := range list {
-		claim, ok := text(l)
-		if !ok {
-			it.problem(listenerField, "%s; %s", kindOf(l), wantListener)
+		if claim, ok := text(l); ok {
+			tags = append(tags, listenerTag+"="+claim)
+		} else {
+			it.faults = append(it.faults, it.problem(listenerTag, listenerField, "%s; %s", kindOf(l), wantListener))
 		}
-		tags = append(tags, listenerTag+claim)
 	}
 	return tags
 }
 
-// options returns the option tags among fields by their field's name. where is
-// "" for the entry or names the backend; known are the fields that are no
-// options.
-func (it *item) options(where string, fields map[string]any, known []string) map[string]string {
-	tags := make(map[string]string)
+// options returns the options among fields by their field's name. where is ""
+// for the entry or names the backend; known are the fields that are no options.
+func (it *item) options(where string, fields map[string]any, known []string) map[string]option {
+	opts := make(map[string]option)
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		if slices.Contains(known, key) {
 			continue
 		}
-		field := key
+		field, tag := key, tagPrefix+key
 		if where != "" {
 			field = where + "." + key
 		}
 		if !slices.Contains(options, key) {
-			it.problem(quoted(field), "unknown field; want %s or an option: %s", strings.Join(known, ", "), strings.Join(options, ", "))
-			tags[key] = "dill." + key // shown as unknown like a tag, without the value
+			opts[key] = option{fault: it.problem(tagPrefix+masked(key), quoted(field), "unknown field; want %s or an option: %s", strings.Join(known, ", "), strings.Join(options, ", "))}
 			continue
 		}
 		value, err := optionText(key, fields[key])
-		if err != nil {
-			it.problem(field, "%v", err)
+		o := option{tag: tag + "=" + value}
+		switch {
+		case err != nil:
+			o.fault = it.problem(tag, field, "%v", err)
+		case key == proxyField && value == "":
+			o.tag = "" // the original's way to say none
 		}
-		tags[key] = "dill." + key + "=" + value
-		if key == proxyField && value == "" && err == nil {
-			tags[key] = "" // the original's way to say none
-		}
+		opts[key] = o
 	}
-	return tags
+	return opts
 }
 
 // optionText returns the value of an option as a tag has it, and "" with an
@@ -166,9 +172,12 @@ func optionText(key string, v any) (string, error) {
 }
 
 // backend adds the instance of one element of backends.
-func (it *item) backend(i int, v any, base []string, opts map[string]string) {
+func (it *item) backend(i int, v any, base []string, opts map[string]option) {
 	field := fmt.Sprintf("%s[%d]", backendsField, i)
+	faults := it.faults
+	var twice error
 	if table, ok := v.(map[string]any); ok {
+		table, twice = lowerKeys(table)
 		own := it.options(field, table, []string{addressField})
 		opts = maps.Clone(opts)
 		maps.Copy(opts, own)
@@ -178,17 +187,23 @@ func (it *item) backend(i int, v any, base []string, opts map[string]string) {
 	addr, ok := text(v)
 	host, port, err := splitAddress(addr)
 	switch {
+	case twice != nil:
+		faults = append(faults, it.problem("", field, "%v", twice))
 	case !ok && v == nil:
-		it.problem(field, `missing; want "host:port"`)
+		faults = append(faults, it.problem("", field, `missing; want "host:port"`))
 	case !ok:
-		it.problem(field, `%s; want "host:port"`, kindOf(v))
+		faults = append(faults, it.problem("", field, `%s; want "host:port"`, kindOf(v)))
 	case err != nil:
-		it.problem(field, `%s %v; want "host:port"`, quoted(addr), err)
+		faults = append(faults, it.problem("", field, `%s %v; want "host:port"`, quoted(addr), err))
 	}
 	tags := base // one list for all backends without options
 	for _, key := range slices.Sorted(maps.Keys(opts)) {
-		if opts[key] != "" {
-			tags = append(tags, opts[key])
+		o := opts[key]
+		if o.tag != "" {
+			tags = append(tags, o.tag)
+		}
+		if o.fault.Reason != "" {
+			faults = append(faults, o.fault)
 		}
 	}
 	if addr == "" {
@@ -199,6 +214,7 @@ func (it *item) backend(i int, v any, base []string, opts map[string]string) {
 		Host:        host,
 		Port:        port,
 		Tags:        tags,
+		Faults:      faults,
 		CreateIndex: uint64(it.index) + 1,
 	})
 }
@@ -206,19 +222,15 @@ func (it *item) backend(i int, v any, base []string, opts map[string]string) {
 // splitAddress splits "host:port". With an error the host is the text itself
 // and the port is none that anybody accepts.
 func splitAddress(s string) (host string, port int, err error) {
+	switch {
+	case strings.Contains(s, "://"):
+		return s, 0, errors.New("is a URL")
+	case strings.Contains(s, ","):
+		return s, 0, errors.New("is more than one address")
+	}
 	host, digits, err := net.SplitHostPort(s)
 	if err != nil {
-		why := "is no address"
-		if at, ok := errors.AsType[*net.AddrError](err); ok {
-			why = "has a " + at.Err
-			switch at.Err {
-			case "missing port in address":
-				why = "has no port"
-			case "too many colons in address":
-				why = "has too many colons (an IPv6 address stands in brackets)"
-			}
-		}
-		return s, 0, errors.New(why)
+		return s, 0, errors.New(notSplit(err))
 	}
 	port, err = strconv.Atoi(digits)
 	if err != nil || port < 1 || port > 65535 {
@@ -228,4 +240,19 @@ func splitAddress(s string) (host string, port int, err error) {
 		return "", port, errors.New("has no host")
 	}
 	return host, port, nil
+}
+
+// notSplit words what net.SplitHostPort complains about.
+func notSplit(err error) string {
+	at, ok := errors.AsType[*net.AddrError](err)
+	if !ok {
+		return "is no address"
+	}
+	switch at.Err {
+	case "missing port in address":
+		return "has no port"
+	case "too many colons in address":
+		return "has too many colons (an IPv6 address stands in brackets)"
+	}
+	return "has a " + at.Err
 }

@@ -71,49 +71,73 @@ func TestOneBadEntryKeepsTheOthers(t *testing.T) {
 		{
 			"no backends",
 			`{"name": "web", "listener": "local:80", "backends": []}`,
-			`web: services[0]: backends: an empty list; want a list of "host:port", "" 0 [dill dill.listener=]`,
+			`web: services[0], "" 0 [dill]`,
 			[]string{`line 2: services[0] "web": backends: an empty list; want a list of "host:port"`},
+		},
+		{
+			"several backends in one",
+			`{"name": "web", "listener": "local:80", "backends": "10.0.0.1:80, 10.0.0.2:80"}`,
+			`web: web/10.0.0.1:80, 10.0.0.2:80, "10.0.0.1:80, 10.0.0.2:80" 0 [dill dill.listener=local:80]`,
+			[]string{`line 2: services[0] "web": backends[0]: "10.0.0.1:80, 10.0.0.2:80" is more than one address; want "host:port"`},
+		},
+		{
+			"a URL for a backend",
+			`{"name": "web", "listener": "local:80", "backends": "tcp://10.0.0.1:80"}`,
+			`web: web/tcp://10.0.0.1:80, "tcp://10.0.0.1:80" 0 [dill dill.listener=local:80]`,
+			[]string{`line 2: services[0] "web": backends[0]: "tcp://10.0.0.1:80" is a URL; want "host:port"`},
+		},
+		{
+			"a field twice",
+			`{"name": "web", "Name": "web2", "listener": "local:80", "backends": "10.0.0.1:80"}`,
+			`services[0]: , "" 0 [dill]`,
+			[]string{`line 2: services[0]: "name" is there twice, upper and lower case are the same`},
+		},
+		{
+			"a field of a backend twice",
+			`{"name": "web", "listener": "local:80", "backends": {"address": "10.0.0.1:80", "ADDRESS": "10.0.0.2:80"}}`,
+			`web: web/backends[0].address, "" 0 [dill dill.listener=local:80]`,
+			[]string{`line 2: services[0] "web": backends[0].address: "address" is there twice, upper and lower case are the same`},
 		},
 		{
 			"no listener",
 			`{"name": "web", "backends": "10.0.0.1:80"}`,
-			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=]`,
+			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill]`,
 			[]string{`line 2: services[0] "web": listener: missing; want "label:port" or a list of them`},
 		},
 		{
 			"listener of the wrong kind",
 			`{"name": "web", "listener": [80, {"port": 80}], "backends": "10.0.0.1:80"}`,
-			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=80 dill.listener=]`,
+			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=80]`,
 			[]string{`line 2: services[0] "web": listener: a table; want "label:port" or a list of them`},
 		},
 		{
 			"no name",
 			`{"listener": "local:80", "backends": "10.0.0.1:80"}`,
-			`services[0]: services[0]: name: missing; want a name, "" 0 [dill dill.listener=]`,
+			`services[0]: , "" 0 [dill]`,
 			[]string{`line 2: services[0]: name: missing; want a name`},
 		},
 		{
 			"blank name",
 			`{"name": " ", "listener": "local:80", "backends": "10.0.0.1:80"}`,
-			`services[0]: services[0]: name: blank; want a name, "" 0 [dill dill.listener=]`,
+			`services[0]: , "" 0 [dill]`,
 			[]string{`line 2: services[0]: name: blank; want a name`},
 		},
 		{
 			"no table",
 			`"web"`,
-			`services[0]: services[0]: is a string; want a table with name, listener and backends, "" 0 [dill dill.listener=]`,
+			`services[0]: , "" 0 [dill]`,
 			[]string{`line 2: services[0]: is a string; want a table with name, listener and backends`},
 		},
 		{
 			"unknown field",
 			`{"name": "web", "listener": "local:80", "backends": "10.0.0.1:80", "stratgey": "random"}`,
-			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=local:80 dill.stratgey]`,
+			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=local:80]`,
 			[]string{`line 2: services[0] "web": "stratgey": unknown field; want name, listener, backends or an option: allow, connect_timeout, drain, idle_timeout, max_connections, proxy, proxy_protocol, strategy, weight`},
 		},
 		{
 			"unknown field of a backend",
 			`{"name": "web", "listener": "local:80", "backends": [{"address": "10.0.0.1:80", "port": 80}]}`,
-			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=local:80 dill.port]`,
+			`web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=local:80]`,
 			[]string{`line 2: services[0] "web": "backends[0].port": unknown field; want address or an option: allow, connect_timeout, drain, idle_timeout, max_connections, proxy, proxy_protocol, strategy, weight`},
 		},
 		{
@@ -152,14 +176,51 @@ func TestOneBadEntryKeepsTheOthers(t *testing.T) {
 			if got := show(slices.Delete(doc.Services, i, i+1)); got != tt.want {
 				t.Errorf("left of it\n got %s\nwant %s", got, tt.want)
 			}
-			var problems []string
+			var problems, shown, faults []string
 			for _, p := range doc.Problems {
 				problems = append(problems, p.Error())
+				shown = append(shown, p.where()+p.Reason)
 			}
 			if !slices.Equal(problems, tt.problem) {
 				t.Errorf("problems\n got %q\nwant %q", problems, tt.problem)
 			}
+			for _, s := range doc.Services {
+				for _, in := range s.Instances {
+					for _, f := range in.Faults {
+						faults = append(faults, f.Reason)
+					}
+				}
+			}
+			if !slices.Equal(faults, shown) {
+				t.Errorf("faults\n got %q\nwant %q", faults, shown)
+			}
 		})
+	}
+}
+
+// TestFieldNamesInAnyCase: as the original reads them.
+func TestFieldNamesInAnyCase(t *testing.T) {
+	const want = `web: web/10.0.0.1:80, "10.0.0.1" 80 [dill dill.listener=local:80 dill.strategy=random dill.weight=2]`
+	for f, text := range map[Format]string{
+		TOML: "[[Services]]\nName = 'web'\nLISTENER = 'local:80'\nStrategy = 'random'\n[[Services.Backends]]\nAddress = '10.0.0.1:80'\nWeight = 2\n",
+		YAML: "Services:\n- Name: web\n  Listener: local:80\n  Strategy: random\n  Backends: [{Address: 10.0.0.1:80, WEIGHT: 2}]\n",
+		JSON: `{"SERVICES": [{"Name": "web", "Listener": "local:80", "Strategy": "random", "Backends": [{"Address": "10.0.0.1:80", "Weight": 2}]}]}`,
+	} {
+		doc, err := Decode(f, []byte(text))
+		if err != nil || len(doc.Problems) > 0 || show(doc.Services) != want {
+			t.Errorf("%s: %v, %v, %s\nwant %s", f, err, doc.Problems, show(doc.Services), want)
+		}
+	}
+	for f, text := range map[Format]string{
+		TOML: "services = []\nServices = []\n", YAML: "services: []\nServices: []\n", JSON: `{"services": [], "Services": []}`,
+	} {
+		if _, err := Decode(f, []byte(text)); err == nil || !strings.Contains(err.Error(), "services is there twice") {
+			t.Errorf("%s: %v, want that services is there twice", f, err)
+		}
+	}
+	tr, err := parse(TOML, []byte("\n[[Services]]\nName = 'a'\n"))
+	if err != nil || tr.entries[0].line != 2 {
+		t.Errorf("line %d, %v, want 2", tr.entries[0].line, err)
 	}
 }
 

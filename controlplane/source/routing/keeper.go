@@ -49,7 +49,7 @@ func (k *Keeper) Take(f Format, data []byte, sink source.Sink) error {
 		return err
 	}
 	k.content = sum
-	LogProblems(k.log, doc.Problems)
+	logProblems(k.log, doc.Problems)
 	k.good(doc.Services, sink)
 	return nil
 }

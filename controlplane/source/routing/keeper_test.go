@@ -3,6 +3,7 @@ package routing
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -51,7 +52,8 @@ func TestKeeper(t *testing.T) {
 			{"back unchanged", take(a + " "), false, "[a]", 0, "changed=false"},
 			{"away once more", fail("away"), false, "! [a] document x: away", 10 * time.Second, "keeping"},
 			{"back with a change", take(b), false, "[b]", 0, "changed=true"},
-			{"mistake in an entry", take(`{"services": [{"name": "c"}]}`), false, "[c]", 0, "mistake in routing document"},
+			{"mistake in the document", take(`{"services": [], "c": 1}`), false, "[]", 0, "mistake in routing document"},
+			{"mistake in an entry, which the refusal tells", take(`{"services": [{"name": "c"}]}`), false, "[c]", 0, "level=INFO msg=\"routing document read\" services=1 changed=true\n"},
 		} {
 			sent = nil
 			log.Reset()
@@ -70,7 +72,8 @@ func TestKeeper(t *testing.T) {
 					t.Errorf("%s: stale since %s, want %s", step.name, since, step.stale)
 				}
 			}
-			if got := log.String(); !strings.Contains(got, step.logs) || step.logs == "" && got != "" {
+			if got := log.String(); !strings.Contains(got, step.logs) || step.logs == "" && got != "" ||
+				strings.Contains(got, "WARN") && strings.Contains(step.logs, "INFO") {
 				t.Errorf("%s: logged %q, want %q", step.name, got, step.logs)
 			}
 			<-time.After(time.Second)
@@ -102,7 +105,7 @@ func show1(s source.Snapshot) string {
 
 func TestManyProblemsAreLoggedByNumber(t *testing.T) {
 	var log strings.Builder
-	LogProblems(slog.New(slog.NewTextHandler(&log, nil)), make([]Problem, 1000))
+	logProblems(slog.New(slog.NewTextHandler(&log, nil)), slices.Repeat([]Problem{{Entry: -1}}, 1000))
 	if lines := strings.Count(log.String(), "\n"); lines != 21 || !strings.Contains(log.String(), "dropped=980") {
 		t.Errorf("%d lines, want 21:\n%s", lines, log.String())
 	}

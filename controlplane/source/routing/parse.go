@@ -17,6 +17,11 @@ import (
 // listKey is the one field of a document.
 const listKey = "services"
 
+// isListKey tells whether a field is the list: names count in any case.
+func isListKey(key string) bool { return strings.EqualFold(key, listKey) }
+
+var errTwoLists = fmt.Errorf("%s is there twice", listKey)
+
 // tree is a parsed document before anything in it was judged.
 type tree struct {
 	entries []entry
@@ -44,7 +49,7 @@ func (e entry) table() (map[string]any, error) {
 	if !ok {
 		return nil, fmt.Errorf("is %s; want a table with name, listener and backends", kindOf(v))
 	}
-	return fields, nil
+	return lowerKeys(fields)
 }
 
 // errNoList is the answer to a document without the list; see the package
@@ -77,14 +82,9 @@ func parseTOML(data []byte) (tree, error) {
 		}
 		return tree{}, plain("toml: ", err)
 	}
-	list, ok := top[listKey]
-	if !ok {
-		return tree{}, errNoList
-	}
-	t := tree{unknown: others(top)}
-	elements, ok := list.([]any)
-	if !ok {
-		return tree{}, fmt.Errorf("%s is %s; want a list", listKey, kindOf(list))
+	t, elements, err := listed(top)
+	if err != nil {
+		return tree{}, err
 	}
 	// The decoder does not tell lines. Where the headers can be counted beyond
 	// doubt, they do.
@@ -98,6 +98,31 @@ func parseTOML(data []byte) (tree, error) {
 	return t, nil
 }
 
+// listed returns the elements of top's list, and a tree with the other fields.
+func listed(top map[string]any) (t tree, elements []any, err error) {
+	var list any
+	found := false
+	for key, v := range top {
+		switch {
+		case !isListKey(key):
+			t.unknown = append(t.unknown, key)
+		case found:
+			return tree{}, nil, errTwoLists
+		default:
+			list, found = v, true
+		}
+	}
+	if !found {
+		return tree{}, nil, errNoList
+	}
+	slices.Sort(t.unknown)
+	elements, ok := list.([]any)
+	if !ok {
+		return tree{}, nil, fmt.Errorf("%s is %s; want a list", listKey, kindOf(list))
+	}
+	return t, elements, nil
+}
+
 // headerLines returns the lines that read [[services]].
 func headerLines(data []byte) []int {
 	var lines []int
@@ -106,7 +131,7 @@ func headerLines(data []byte) []int {
 		n++
 		line, _, _ = bytes.Cut(line, []byte("#"))
 		inner, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("[["))
-		if ok && string(bytes.TrimSpace(bytes.TrimSuffix(inner, []byte("]]")))) == listKey {
+		if ok && isListKey(string(bytes.TrimSpace(bytes.TrimSuffix(inner, []byte("]]"))))) {
 			lines = append(lines, n)
 		}
 	}
@@ -132,14 +157,9 @@ func parseYAML(data []byte) (tree, error) {
 	if err := doc.Decode(&top); err != nil {
 		return tree{}, yamlError(err)
 	}
-	list, ok := top[listKey]
-	if !ok {
-		return tree{}, errNoList
-	}
-	t := tree{unknown: others(top)}
-	elements, ok := list.([]any)
-	if !ok {
-		return tree{}, fmt.Errorf("%s is %s; want a list", listKey, kindOf(list))
+	t, elements, err := listed(top)
+	if err != nil {
+		return tree{}, err
 	}
 	lines := elementLines(&doc, len(elements))
 	for i, e := range elements {
@@ -161,7 +181,7 @@ func elementLines(doc *yaml.Node, n int) []int {
 		if list.Kind == yaml.AliasNode {
 			list = list.Alias
 		}
-		if top.Content[i].Value != listKey || len(list.Content) != n {
+		if !isListKey(top.Content[i].Value) || len(list.Content) != n {
 			continue
 		}
 		for j, e := range list.Content {
@@ -212,13 +232,13 @@ func parseJSON(data []byte) (tree, error) {
 	for dec.More() {
 		key, _ := dec.Token()
 		switch {
-		case key != listKey:
+		case !isListKey(key.(string)):
 			t.unknown = append(t.unknown, key.(string))
 			if err := dec.Decode(new(json.RawMessage)); err != nil {
 				return tree{}, err
 			}
 		case found:
-			return tree{}, fmt.Errorf("%s is there twice", listKey)
+			return tree{}, errTwoLists
 		default:
 			found = true
 			if err := t.addJSON(dec, data); err != nil {
@@ -252,16 +272,4 @@ func (t *tree) addJSON(dec *json.Decoder, data []byte) error {
 	}
 	_, err := dec.Token() // the closing bracket
 	return err
-}
-
-// others returns the keys of top that are not the list, sorted.
-func others(top map[string]any) []string {
-	var keys []string
-	for k := range top {
-		if k != listKey {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	return keys
 }

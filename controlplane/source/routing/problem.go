@@ -3,6 +3,7 @@ package routing
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -35,10 +36,18 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// LogProblems warns of each problem of one document, and of the many beyond
-// the first ones by their number alone.
-func LogProblems(log *slog.Logger, problems []Problem) {
+// where is the line and the field of p, for whoever knows the entry.
+func (p Problem) where() string {
+	p.Entry, p.Reason = -1, ""
+	return p.Error()
+}
+
+// logProblems warns of each problem of one document, and of the many beyond
+// the first ones by their number alone. Those of an entry are faults of its
+// instances, which the compiler's refusals tell.
+func logProblems(log *slog.Logger, problems []Problem) {
 	const most = 20
+	problems = slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return p.Entry >= 0 })
 	for _, p := range problems[:min(most, len(problems))] {
 		log.Warn("mistake in routing document", "err", p)
 	}

@@ -2,6 +2,9 @@ package routing
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -56,6 +59,27 @@ func kindOf(v any) string {
 		return "a table"
 	}
 	return "a date"
+}
+
+// lowerKeys returns fields with their names in lower case, in which they are
+// looked up. One that is there in two ways is an error, and none of them counts.
+func lowerKeys(fields map[string]any) (map[string]any, error) {
+	mixed := false
+	for key := range fields {
+		mixed = mixed || key != strings.ToLower(key)
+	}
+	if !mixed {
+		return fields, nil
+	}
+	out := make(map[string]any, len(fields))
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		name := strings.ToLower(key)
+		if _, twice := out[name]; twice {
+			return nil, fmt.Errorf("%s is there twice, upper and lower case are the same", quoted(name))
+		}
+		out[name] = fields[key]
+	}
+	return out, nil
 }
 
 // missing words what is wrong with a field that must be there.
