@@ -21,6 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	dptest.Isolate() // before anything is built, or it would be twice
 	self, err := os.Executable()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -59,7 +59,7 @@ func TestListenerIPv6(t *testing.T) {
 // TestWildcardListeners: 0.0.0.0 and :: of one port are two listeners, and the
 // second does not take the first one's clients.
 func TestWildcardListeners(t *testing.T) {
-	port := FreeAddr6(t).Port()
+	port := FreePort(t)
 	four := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
 	six := netip.AddrPortFrom(netip.IPv6Unspecified(), port)
 	r := start(t, setup{backends: 2, serve: names, front: six, listener: func(ln *route.Listener) { ln.Backends = ln.Backends[:1] }})

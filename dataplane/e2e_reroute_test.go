@@ -48,7 +48,7 @@ func TestEachAttemptUsesTheNewestTable(t *testing.T) {
 	cfg := dataplane.Config{EjectAfter: -1, ConnectTimeout: 300 * time.Millisecond}
 	t.Run("an instance that left is not tried", func(t *testing.T) {
 		r := start(t, setup{cfg: cfg, serve: names, dead: several(t, 1, SilentAddr)})
-		other := ListenOn(t, FreeAddr(t), Socket{}, Say("new"))
+		other := ListenOn(t, netip.AddrPort{}, Socket{}, Say("new"))
 		client := underWay(t, r)
 		before := r.backends[0].Accepted()
 		r.publish(t, serving(r.front, other.Addr()))
@@ -59,7 +59,7 @@ func TestEachAttemptUsesTheNewestTable(t *testing.T) {
 	})
 	t.Run("an instance that failed is not tried again", func(t *testing.T) {
 		r := start(t, setup{cfg: cfg, backends: -1, dead: several(t, 1, SilentAddr)})
-		other := ListenOn(t, FreeAddr(t), Socket{}, Say("new"))
+		other := ListenOn(t, netip.AddrPort{}, Socket{}, Say("new"))
 		failed := since("connect_failed")
 		client := underWay(t, r)
 		r.publish(t, serving(r.front, r.setup.dead[0], other.Addr()))
@@ -70,7 +70,7 @@ func TestEachAttemptUsesTheNewestTable(t *testing.T) {
 	})
 	t.Run("a client that is no longer allowed", func(t *testing.T) {
 		r := start(t, setup{cfg: cfg, backends: -1, dead: several(t, 1, SilentAddr)})
-		other := ListenOn(t, FreeAddr(t), Socket{}, Say("new"))
+		other := ListenOn(t, netip.AddrPort{}, Socket{}, Say("new"))
 		denied := since("refused_allow")
 		client := underWay(t, r)
 		ln := serving(r.front, other.Addr())
@@ -91,7 +91,7 @@ func TestBackendThatLeavesDuringTheAttempt(t *testing.T) {
 	r := start(t, setup{backends: -1, dead: []netip.AddrPort{left}, backend: func(b *route.Backend) {
 		b.Socks = &route.Socks{Addr: proxy.Addr()}
 	}})
-	other := ListenOn(t, FreeAddr(t), Socket{}, Say("new"))
+	other := ListenOn(t, netip.AddrPort{}, Socket{}, Say("new"))
 	client := Dial(t, r.front)
 	server := proxy.Accept(t).Conn()
 	exchange := func(reads int, reply []byte) {

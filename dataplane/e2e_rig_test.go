@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,15 +55,12 @@ type rig struct {
 func start(t testing.TB, s setup) *rig {
 	t.Helper()
 	r := &rig{setup: s, front: s.front, log: new(logBuffer)}
-	if !r.front.IsValid() {
-		r.front = dptest.FreeAddr(t)
-	}
 	for i := range max(s.backends, 1+min(s.backends, 0)) {
 		var handle func(*dptest.Peer)
 		if s.serve != nil {
 			handle = s.serve(i)
 		}
-		r.backends = append(r.backends, dptest.ListenOn(t, dptest.FreeAddr(t), s.sockets, handle))
+		r.backends = append(r.backends, dptest.ListenOn(t, netip.AddrPort{}, s.sockets, handle))
 	}
 	engine, err := dataplane.New(s.cfg, slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
@@ -70,8 +68,31 @@ func start(t testing.TB, s setup) *rig {
 	}
 	r.engine = engine
 	t.Cleanup(func() { r.stop(t) })
-	r.publish(t, r.listener())
+	if r.front.IsValid() {
+		r.publish(t, r.listener())
+	} else {
+		r.openAnywhere(t)
+	}
 	return r
+}
+
+// openAnywhere publishes the rig's listener at a free address, at another one
+// if it is taken just then.
+func (r *rig) openAnywhere(t testing.TB) {
+	t.Helper()
+	for {
+		r.front = dptest.FreeAddr(t)
+		r.swap(r.listener())
+		var taken bool
+		dptest.Eventually(t, "the listener accepts or its address is taken", func() bool {
+			err, known := r.engine.Listening()[r.front]
+			taken = errors.Is(err, syscall.EADDRINUSE)
+			return known && err == nil || taken
+		})
+		if !taken {
+			return
+		}
+	}
 }
 
 func (r *rig) stop(t testing.TB) {

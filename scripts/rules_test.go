@@ -221,6 +221,30 @@ func TestEveryTestedPackageChecksLeaks(t *testing.T) {
 	}
 }
 
+// TestPortsAreNobodyElses: tests that use the network run in a network namespace
+// of their own where the machine permits it, or another program may take a port
+// between its choice and its use.
+func TestPortsAreNobodyElses(t *testing.T) {
+	network := []string{"net", "net/http", "net/http/httptest", "dill/dataplane/dptest", "dill/controlplane/consultest"}
+	uses, isolates := map[string]bool{}, map[string]bool{} // by directory
+	all := sources(t)
+	for _, s := range all {
+		if s.isTest() && slices.ContainsFunc(s.imports(), func(p string) bool { return slices.Contains(network, p) }) {
+			uses[s.dir()] = true
+		}
+	}
+	eachTestFunc(all, func(s source, f *ast.FuncDecl) {
+		if f.Name.Name == "TestMain" && f.Recv == nil && (mentions(f, "dptest") || s.dir() == "dataplane/dptest") {
+			isolates[s.dir()] = true
+		}
+	})
+	for dir := range uses {
+		if !isolates[dir] {
+			t.Errorf("%s has tests that use the network, and a TestMain without dptest.Isolate or dptest.Main", dir)
+		}
+	}
+}
+
 func TestFilesStayReadable(t *testing.T) {
 	const most = 500 // lines; one noun a file seldom needs 400
 	for _, s := range sources(t) {

@@ -12,9 +12,13 @@ import (
 	"go.uber.org/goleak"
 
 	"dill/controlplane/consultest"
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 func TestOnLoopback(t *testing.T) {
 	for addr, want := range map[string]bool{

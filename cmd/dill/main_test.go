@@ -12,12 +12,14 @@ import (
 	"go.uber.org/goleak"
 
 	"dill/controlplane/config"
+	"dill/dataplane/dptest"
 )
 
 // The test binary, called as dill, is dill: scripts and end-to-end tests run
 // the program as a process of its own, with the race detector if the tests have
 // it.
 func TestMain(m *testing.M) {
+	dptest.Isolate()
 	testscript.Main(leakChecked{m}, map[string]func(){"dill": main})
 }
 

@@ -12,9 +12,14 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
+
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 // statuses returns the aggregated status of each instance of a service.
 func statuses(t *testing.T, a *Agent, service string) map[string]string {

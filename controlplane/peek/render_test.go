@@ -16,12 +16,16 @@ import (
 
 	"dill/controlplane/publish"
 	"dill/controlplane/source"
+	"dill/dataplane/dptest"
 	"dill/dataplane/route"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 

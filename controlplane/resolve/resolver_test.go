@@ -16,9 +16,14 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 // names is a scripted name server.
 type names struct {

@@ -35,7 +35,8 @@ const (
 
 // FreeAddr returns an address on which nobody listens, on a loopback IP of this
 // process's own and a port below the ephemeral range. No two calls return the
-// same one.
+// same one. Where the tests could not be isolated ([Isolate]) another program
+// may take it before it is used.
 func FreeAddr(t testing.TB) netip.AddrPort {
 	t.Helper()
 	return freeAddr(t, home)
@@ -47,20 +48,44 @@ func FreeAddr6(t testing.TB) netip.AddrPort {
 	return freeAddr(t, netip.IPv6Loopback())
 }
 
+// FreePort is [FreeAddr] for those who need a port at a certain address or at
+// all of them: nobody listens on it anywhere.
+func FreePort(t testing.TB) uint16 {
+	t.Helper()
+	for range ports {
+		if port := freeAddr(t, netip.IPv4Unspecified()).Port(); free(netip.AddrPortFrom(netip.IPv6Unspecified(), port)) {
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
 func freeAddr(t testing.TB, ip netip.Addr) netip.AddrPort {
 	t.Helper()
 	for range ports {
-		port := firstPort + lastPort.Add(1)%ports
-		addr := netip.AddrPortFrom(ip, uint16(port))
-		ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
-		if err != nil {
-			continue
+		addr := netip.AddrPortFrom(ip, uint16(firstPort+lastPort.Add(1)%ports))
+		if free(addr) {
+			return addr
 		}
-		ln.Close()
-		return addr
 	}
 	t.Fatal("no free port")
 	return netip.AddrPort{}
+}
+
+// free tells whether a listener can be opened at addr. What is no IPv4 address
+// is IPv6 alone.
+func free(addr netip.AddrPort) bool {
+	network := "tcp6"
+	if addr.Addr().Is4() {
+		network = "tcp4"
+	}
+	ln, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(addr))
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
 }
 
 // SilentAddr returns an address that neither accepts nor refuses: a connect to

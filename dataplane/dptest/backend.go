@@ -2,11 +2,13 @@ package dptest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,16 +36,17 @@ const maxQueue = 4096
 // cleanup stops it and closes what it accepted.
 func Listen(t testing.TB) *Backend {
 	t.Helper()
-	return ListenOn(t, FreeAddr(t), Socket{}, nil)
+	return ListenOn(t, netip.AddrPort{}, Socket{}, nil)
 }
 
 // Serve starts a backend whose connections handle serves.
 func Serve(t testing.TB, handle func(*Peer)) *Backend {
 	t.Helper()
-	return ListenOn(t, FreeAddr(t), Socket{}, handle)
+	return ListenOn(t, netip.AddrPort{}, Socket{}, handle)
 }
 
-// ListenOn starts a backend with everything given; a nil handle means none.
+// ListenOn starts a backend with everything given; a nil handle means none, the
+// zero address a free one.
 func ListenOn(t testing.TB, addr netip.AddrPort, s Socket, handle func(*Peer)) *Backend {
 	t.Helper()
 	b := &Backend{
@@ -51,23 +54,49 @@ func ListenOn(t testing.TB, addr netip.AddrPort, s Socket, handle func(*Peer)) *
 		peers: make(map[*Peer]struct{}),
 		queue: make(chan *Peer, maxQueue),
 	}
-	b.Start(t)
+	if addr.IsValid() {
+		b.Start(t)
+	} else {
+		b.startAnywhere(t)
+	}
 	t.Cleanup(b.StopAll)
 	return b
+}
+
+// startAnywhere listens at a free address, at another one if it is taken just
+// then.
+func (b *Backend) startAnywhere(t testing.TB) {
+	t.Helper()
+	for {
+		b.addr = FreeAddr(t)
+		switch err := b.start(); {
+		case err == nil:
+			return
+		case !errors.Is(err, syscall.EADDRINUSE):
+			t.Fatal(err)
+		}
+	}
 }
 
 // Start listens again after [Backend.Stop].
 func (b *Backend) Start(t testing.TB) {
 	t.Helper()
+	if err := b.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *Backend) start() error {
 	cfg := net.ListenConfig{Control: b.socket.control, KeepAlive: -1}
 	ln, err := cfg.Listen(context.Background(), "tcp", b.addr.String())
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	b.mu.Lock()
 	b.ln = ln.(*net.TCPListener)
 	b.mu.Unlock()
 	b.wg.Go(func() { b.run(ln.(*net.TCPListener)) })
+	return nil
 }
 
 // Stop closes the listener, so that further connects are refused. What was

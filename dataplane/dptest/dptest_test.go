@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 )
@@ -152,7 +153,7 @@ func TestResets(t *testing.T) {
 }
 
 func TestWriteUntilStalled(t *testing.T) {
-	backend := ListenOn(t, FreeAddr(t), Socket{RcvBuf: 8 << 10}, nil)
+	backend := ListenOn(t, netip.AddrPort{}, Socket{RcvBuf: 8 << 10}, nil)
 	client := DialFrom(t, backend.Addr(), Socket{SndBuf: 8 << 10})
 	server := backend.Accept(t)
 	client.Must(t, WriteUntilStalled(8<<20, 50*time.Millisecond), HalfClose())
@@ -224,5 +225,24 @@ func TestRejected(t *testing.T) {
 	}
 	if Rejected(Serve(t, Say("hello")).Addr(), Socket{}) == nil || Rejected(Serve(t, Say("")).Addr(), Socket{}) == nil {
 		t.Error("a server that answers or ends counts as one that resets")
+	}
+}
+
+// TestIsolated: the run has a network of its own, and its loopback works.
+func TestIsolated(t *testing.T) {
+	switch os.Getenv(isolatedVariable) {
+	case isolated:
+	case notIsolated:
+		t.Skip("no network namespaces here")
+	default:
+		t.Fatalf("%s is %q", isolatedVariable, os.Getenv(isolatedVariable))
+	}
+	if all, err := net.Interfaces(); err != nil || len(all) != 1 || all[0].Name != "lo" {
+		t.Errorf("interfaces %v, %v; want lo alone", all, err)
+	}
+	for _, addr := range []netip.AddrPort{FreeAddr(t), FreeAddr6(t)} {
+		if got, err := Ask(ListenOn(t, addr, Socket{}, Say("here")).Addr()); got != "here" {
+			t.Errorf("%v answers %q, %v", addr, got, err)
+		}
 	}
 }

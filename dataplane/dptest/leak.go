@@ -15,10 +15,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main is a package's TestMain: it plays a [Child]'s part if the process was
+// Main is a package's TestMain: it isolates the run ([Isolate]), plays a [Child]'s part if the process was
 // started as one, and otherwise runs the tests and fails if they left a
 // goroutine or a file descriptor behind.
 func Main(m *testing.M, parts map[string]func(*Parent), opts ...goleak.Option) {
+	Isolate()
 	playPart(parts)
 	warmUp()
 	before := openFiles()

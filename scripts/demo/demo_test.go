@@ -10,9 +10,14 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 func TestPeekBackends(t *testing.T) {
 	const table = `127.0.0.1:20001

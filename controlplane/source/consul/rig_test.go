@@ -14,9 +14,13 @@ import (
 	"go.uber.org/goleak"
 
 	"dill/controlplane/source"
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long an expected snapshot may take.
 const patience = 20 * time.Second

@@ -16,9 +16,13 @@ import (
 
 	"dill/controlplane/source"
 	"dill/controlplane/source/sourcetest"
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 const interval = 5 * time.Millisecond
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dill/dataplane/dptest"
 )
 
 // agent is a real Nomad: with -dev server and client in one, else what its
@@ -51,27 +52,15 @@ func nomadBinary(t *testing.T) string {
 	return ""
 }
 
-// freePorts returns ports that nobody listens on now.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 // startAgent runs a Nomad until the test ends, and waits until it takes jobs.
 // config is added to its configuration; secure gives it TLS.
 func startAgent(t *testing.T, dev bool, config string, secure *tls.Config) *agent {
 	t.Helper()
 	dir := t.TempDir()
-	ports := freePorts(t, 3)
+	var ports [3]uint16
+	for i := range ports {
+		ports[i] = dptest.FreePort(t)
+	}
 	file := filepath.Join(dir, "agent.hcl")
 	base := fmt.Sprintf(`
 		bind_addr            = "127.0.0.1"
@@ -94,6 +83,7 @@ func startAgent(t *testing.T, dev bool, config string, secure *tls.Config) *agen
 			address          = "127.0.0.1:1"
 		}
 		client {
+			network_interface = "lo" # where the test runs there may be no other
 			options {
 				"driver.allowlist"     = "raw_exec"
 				"fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean,consul,vault,cni"

@@ -16,9 +16,14 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"dill/dataplane/dptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dptest.Isolate()
+	goleak.VerifyTestMain(m)
+}
 
 // A service may claim the very port that a connection of dill's own left from.
 // The connection leaves from an address that no other program uses: theirs may
