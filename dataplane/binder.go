@@ -97,7 +97,7 @@ func (b *binder) run() {
 	for {
 		select {
 		case <-b.quit:
-			b.closeAll(slices.Collect(maps.Keys(b.open)), -1)
+			b.closeAll(slices.Collect(maps.Keys(b.open)), noDrain)
 			return
 		case <-b.wake:
 		case <-retry.C:
@@ -121,11 +121,7 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 	slices.SortFunc(gone, netip.AddrPort.Compare)
 	maps.DeleteFunc(b.failed, func(addr netip.AddrPort, _ *bindFailure) bool { return t.Lookup(addr) == nil })
 	// Close first: an address that overlaps one of these may be wanted next.
-	drain := b.engine.cfg.Load().DrainTimeout
-	if drain == 0 {
-		drain = -1 // no limit
-	}
-	b.closeAll(gone, drain)
+	b.closeAll(gone, b.engine.cfg.Load().DrainTimeout)
 	for _, addr := range gone {
 		b.news.closed = append(b.news.closed, b.table.Lookup(addr))
 	}

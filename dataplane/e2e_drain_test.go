@@ -187,3 +187,27 @@ func TestRemovedBackend(t *testing.T) {
 		pingPong(t, client, server)
 	})
 }
+
+// TestDrainWithoutAGeneralLimit: where sessions of a closed listener may go on
+// for ever, a limit of the listener's own holds nevertheless.
+func TestDrainWithoutAGeneralLimit(t *testing.T) {
+	forEver := dataplane.Config{DrainTimeout: -1}
+	t.Run("limit of the listener", func(t *testing.T) {
+		r := start(t, setup{cfg: forEver, listener: func(ln *route.Listener) { ln.DrainTimeout = drainTime }})
+		client, server := r.open(t)
+		begun := time.Now()
+		r.publish(t)
+		client.Must(t, ReadToReset(0))
+		took(t, "the reset", time.Since(begun), drainTime, drainTime+2*time.Second)
+		server.Must(t, ReadToReset(0))
+	})
+	t.Run("none", func(t *testing.T) {
+		r := start(t, setup{cfg: forEver})
+		client, server := r.open(t)
+		drained := since("drain_reset")
+		r.publish(t)
+		Eventually(t, "the listener is closed", func() bool { return !Listening(t, r.front) })
+		Steady(t, drainTime, "the session lives", func() bool { return drained() == 0 })
+		pingPong(t, client, server)
+	})
+}

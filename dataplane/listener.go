@@ -22,6 +22,9 @@ const (
 	// drainJitter spreads the resets at the end of a drain, so that not all
 	// clients come back at once: up to this share of the drain time.
 	drainJitter = 0.1
+
+	// noDrain is the drain time at the end of dill, where Shutdown decides.
+	noDrain = time.Duration(-1)
 )
 
 // listener is one loop's SO_REUSEPORT socket of a served address.
@@ -61,8 +64,8 @@ func (l *loop) listen(addr netip.AddrPort, fd int32) {
 
 // unlisten serves what is queued on the sockets of addrs, closes them, and
 // gives their sessions time to finish: the drain time of their route in t, the
-// table that still had them, else the one given; negative means as long as
-// they like, whatever the route says.
+// table that still had them, else the one given, where 0 is for ever. noDrain
+// leaves them alone, whatever the route says.
 func (l *loop) unlisten(addrs []netip.AddrPort, t *route.Table, drain time.Duration) {
 	times := make(map[netip.AddrPort]time.Duration, len(addrs))
 	for _, addr := range addrs {
@@ -79,12 +82,12 @@ func (l *loop) unlisten(addrs []netip.AddrPort, t *route.Table, drain time.Durat
 		}
 		l.close(ln)
 	}
-	if drain < 0 {
+	if drain == noDrain {
 		return
 	}
 	l.each(func(s *session) {
 		// Those of an earlier opening too: their time counts anew.
-		if d, ok := times[s.ln.addr]; ok && d >= 0 {
+		if d := times[s.ln.addr]; d > 0 {
 			l.drain(s, d)
 		}
 	})

@@ -57,7 +57,7 @@ var keys = []Key{
 		Doc:   "highest port a service may ask for",
 		field: func(c *Config) value { return integer(&c.Listeners.PortMax, 1, portMost) }},
 	{Name: "listeners.drain_timeout", Default: "30s",
-		Doc:   "how long the connections of a closed port may go on before they are reset; 0 is for ever",
+		Doc:   "how long the connections of a closed port may go on before they are reset; 0 is for ever, unless `dill.drain` says otherwise",
 		field: func(c *Config) value { return duration(&c.Listeners.DrainTimeout, anyTime) }},
 	{Name: "listeners.linger", Default: "30s",
 		Doc:   "how long a port stays open, trying the instances that passed last, when every instance is critical",
