@@ -127,10 +127,11 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 			for _, l := range e.loops {
 				l.post(func() error { l.resetAll(); return nil })
 			}
-			if e.sessions.Load() > 0 {
+			<-idle
+			// Only now is it known: a session may have ended by itself meanwhile.
+			if e.wereReset() > 0 {
 				err = ctx.Err()
 			}
-			<-idle
 		}
 		for _, l := range e.loops {
 			l.post(func() error { return errors.ErrEngineShutdown })
@@ -141,6 +142,14 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		e.background.Wait()
 	})
 	return err
+}
+
+// wereReset is how many sessions Shutdown reset.
+func (e *Engine) wereReset() (n uint64) {
+	for _, l := range e.loops {
+		n += l.stats.Shutdown.Load()
+	}
+	return n
 }
 
 // resetAll ends every session of a loop that is out of time.
