@@ -60,6 +60,13 @@
 // than one turn of bulk (relayQuota in each direction), and bulk has a turn for
 // each look, however many messages come.
 //
+// # Near and far
+//
+// A stream that splices to a peer on this host gets a small send buffer
+// (NearBuffer): what is in flight then stays in the processor's cache. It is
+// judged once, and looked at again each second. Far peers have the kernel's own
+// tuning (near.go).
+//
 // # Who owns what
 //
 //	listening socket   binder until posted, then the loop's listener

@@ -13,5 +13,6 @@ func TestMain(m *testing.M) {
 		"engine": playEngine,
 		"load":   playLoad,
 		"alone":  playAlone,
+		"far":    playFar,
 	})
 }

@@ -281,7 +281,8 @@ var modes = map[string]dataplane.SpliceMode{
 	"auto":   dataplane.SpliceAuto,
 }
 
-// eachMode runs f with a rig for each mode.
+// eachMode runs f with a rig for each mode, and for the ways in which the send
+// buffers of spliced streams may be bounded.
 func eachMode(t *testing.T, s setup, f func(*testing.T, *rig)) {
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
@@ -290,6 +291,27 @@ func eachMode(t *testing.T, s setup, f func(*testing.T, *rig)) {
 			f(t, start(t, s))
 		})
 	}
+	s.cfg.Splice = dataplane.SpliceAlways
+	t.Run("splice, windows change", func(t *testing.T) {
+		r := start(t, s)
+		r.changeWindows(t)
+		f(t, r)
+	})
+	s.cfg.NearBuffer = -1
+	t.Run("splice, windows of the system", func(t *testing.T) { f(t, start(t, s)) })
+}
+
+// changeWindows takes bounds off send buffers and puts them on again, in the
+// midst of streams, until the test ends.
+func (r *rig) changeWindows(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for tick := time.Tick(time.Millisecond); ctx.Err() == nil; <-tick {
+			r.engine.FreeWindows()
+		}
+	})
+	t.Cleanup(func() { cancel(); changing.Wait() })
 }
 
 // took checks that an interval of time lies between lo and hi. It may fall

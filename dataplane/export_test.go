@@ -1,6 +1,10 @@
 package dataplane
 
-import "time"
+import (
+	"time"
+
+	"dill/dataplane/internal/sys"
+)
 
 // Stall blocks every loop for d, as a bug would.
 func (e *Engine) Stall(d time.Duration) {
@@ -92,4 +96,22 @@ func (e *Engine) Hold() *Held {
 func (h *Held) Release() uint64 {
 	close(h.free)
 	return <-h.seen
+}
+
+// FreeWindows gives every send buffer back to the kernel's tuning. The next
+// splice decides anew.
+func (e *Engine) FreeWindows() {
+	for _, l := range e.loops {
+		l.post(func() error {
+			l.each(func(s *session) {
+				for i := range s.flow {
+					if f := &s.flow[i]; f.near != unjudged {
+						f.near = unjudged
+						sys.TuneSendBuffer(s.side[1-i].fd)
+					}
+				}
+			})
+			return nil
+		})
+	}
 }

@@ -128,6 +128,9 @@ func (l *loop) splice(s *session, src, dst *side, f *flow, first bool) int {
 		f.splicing = false
 		return l.copy(src, dst, f, first)
 	}
+	if f.near != far {
+		l.window(f, dst)
+	}
 	l.stats.Splices.Add(1)
 	l.stats.SplicedBytes.Add(uint64(n))
 	p.n = n

@@ -73,6 +73,8 @@ type flow struct {
 	full     uint8 // consecutive reads that filled the scratch buffer
 	small    uint8 // consecutive splices below half of it
 	splicing bool
+	near     nearness // of the side it goes to
+	looked   uint32   // when that was judged, ms modulo 2³²
 }
 
 func (f *flow) pending() bool { return f.buf != nil || f.pipe != nil }

@@ -38,6 +38,8 @@ type counters struct {
 	SplicedBytes   atomic.Uint64 `stat:"spliced_bytes"`  // received through a pipe
 	Splices        atomic.Uint64 `stat:"splices"`        // calls that did
 	PipeShortage   atomic.Uint64 `stat:"pipe_shortage"`  // times a big stream had to be copied
+	NearStreams    atomic.Uint64 `stat:"near_streams"`   // big streams whose send buffer was capped, the peer being near
+	NearWidened    atomic.Uint64 `stat:"near_widened"`   // of these, given back to the kernel's tuning
 	Batches        atomic.Uint64 `stat:"batches"`        // epoll_wait calls that returned events
 	BusyPolls      atomic.Uint64 `stat:"busy_polls"`     // waits that polled before they slept
 	Stalls         atomic.Uint64 `stat:"stalls"`         // batches longer than 100 ms

@@ -253,6 +253,8 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 		Backlog:             d.Backlog,
 		Splice:              splice,
 		PipeSize:            d.PipeSize,
+		NearBuffer:          zeroIsOff(d.NearBuffer),
+		NearRTT:             zeroIsOff(d.NearRTT),
 		BusyPoll:            zeroIsOff(d.BusyPoll),
 	}
 }

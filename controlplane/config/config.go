@@ -63,6 +63,8 @@ type Dataplane struct {
 	MaxConnections      int // AutoConnections = from the open file limit; see ConnectionLimit
 	Splice              bool
 	PipeSize            int           // bytes
+	NearBuffer          int           // bytes; 0 = off
+	NearRTT             time.Duration // 0 = only this host is near
 	Backlog             int           // 0 = the system's somaxconn
 	BusyPoll            time.Duration // 0 = never
 	EjectFailures       int

@@ -52,7 +52,7 @@ func defaults() Config {
 		Dataplane: Dataplane{
 			ConnectTimeout: 5 * time.Second, ConnectTries: 3, ConnectTotalTimeout: 15 * time.Second,
 			HalfCloseTimeout: 5 * time.Minute, KeepAlive: 30 * time.Second,
-			MaxConnections: AutoConnections, Splice: true, PipeSize: 1 << 20,
+			MaxConnections: AutoConnections, Splice: true, PipeSize: 1 << 20, NearBuffer: 128 << 10,
 			BusyPoll: 100 * time.Microsecond, EjectFailures: 3,
 		},
 		Consul: Consul{
@@ -132,6 +132,8 @@ var samples = map[string][2]string{
 	"dataplane.max_connections":       {"100", "0"},
 	"dataplane.splice":                {"false", "0"},
 	"dataplane.pipe_size":             {"65536", "128KiB"},
+	"dataplane.near_buffer":           {"65536", "0"},
+	"dataplane.near_rtt":              {"200us", "1ms"},
 	"dataplane.backlog":               {"128", "256"},
 	"dataplane.busy_poll":             {"20us", "0"},
 	"dataplane.eject_failures":        {"1", "0"},

@@ -112,6 +112,15 @@ func LocalAddr(fd int32, sa *Sockaddr) netip.AddrPort {
 	return sa.AddrPort()
 }
 
+// PeerAddr is getpeername; sa is scratch.
+func PeerAddr(fd int32, sa *Sockaddr) netip.AddrPort {
+	sa.len = unix.SizeofSockaddrAny
+	if _, _, e := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.len))); e != 0 {
+		return netip.AddrPort{}
+	}
+	return sa.AddrPort()
+}
+
 // TakeError reads and clears SO_ERROR. Use it only to finish a connect or when
 // reading is over: it turns a reset into what looks like a clean end.
 func TakeError(fd int32) Errno {
