@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -174,20 +176,44 @@ func TestLogReaderDies(t *testing.T) {
 	}
 }
 
-// An address that somebody else has is no mistake in the configuration.
-func TestPeekAddressInUse(t *testing.T) {
+// Somebody else has the addresses of Peek and the profiles: dill serves without
+// them, keeps services off them, and answers there when they are free.
+func TestOwnAddressesInUse(t *testing.T) {
 	t.Parallel()
-	busy := listen(t)
-	var stdout, stderr transcript
-	path := t.TempDir() + "/dill.toml"
-	replace(t, path, fmt.Sprintf("peek.listener = '%s'\nfile.path = '/nowhere.toml'\n", busy.Addr()))
-	if status := run(t.Context(), []string{"-config", path}, nil, &stdout, &stderr); status != exitFailed {
-		t.Errorf("exit status %d", status)
+	files, hello, port := newRoutes(t), saying(t, "hello"), freeAddr(t)
+	peek, profiles := freeAddr(t), freeAddr(t)
+	var others []net.Listener
+	for _, addr := range []netip.AddrPort{peek, profiles} {
+		l, err := net.Listen("tcp", addr.String())
+		must(t, err)
+		t.Cleanup(func() { _ = l.Close() })
+		others = append(others, l)
 	}
-	want := fmt.Sprintf("dill: peek: listen tcp %v: bind: address already in use\n", busy.Addr())
-	if stderr.String() != want {
-		t.Errorf("got %q, want %q", &stderr, want)
+	files.set(route{"web", port, to(hello)}, route{"thief", peek, to(hello)}, route{"bandit", profiles, to(hello)})
+	r := &rig{t: t, config: filepath.Join(t.TempDir(), "dill.toml")}
+	settings := fmt.Sprintf("file.path = %q\nlisteners.allowed.local = %q\n", files.path, peek.Addr())
+	replace(t, r.config, settings+fmt.Sprintf("peek.listener = '%v'\ndebug.pprof = '%v'\n", peek, profiles))
+	r.run()
+	r.says(`cannot listen, trying again" for=peek.listener`)
+	r.says(`cannot listen, trying again" for=debug.pprof`)
+	r.answers(port, "hello")
+	for _, l := range others {
+		must(t, l.Close())
 	}
+	r.says(`msg=listening for=peek.listener addr=` + peek.String())
+	r.says(`msg=listening for=debug.pprof addr=` + profiles.String())
+	r.peek = peek
+	r.peekSays(`(?s)file/bandit .*taken by dill itself.*file/thief .*taken by dill itself`)
+
+	// A reload cannot move them: what is reserved is where they are.
+	before := strings.Count(r.log.String(), "configuration read again")
+	replace(t, r.config, settings)
+	r.signal(syscall.SIGHUP)
+	r.eventually("the configuration is read again", func() bool {
+		return strings.Count(r.log.String(), "configuration read again") > before
+	})
+	files.set(route{"late", port, to(hello)}, route{"thief", peek, to(hello)}, route{"bandit", profiles, to(hello)})
+	r.peekSays(`(?s)file/bandit .*taken by dill itself.*file/thief .*taken by dill itself`)
 }
 
 // An endpoint that serves a routing file is a source like any other.

@@ -83,6 +83,20 @@ var peekAttr = regexp.MustCompile(`msg="dill runs".* peek=(\S+)`)
 
 func (r *rig) start(environ ...string) {
 	r.t.Helper()
+	r.run(environ...)
+	r.eventually("dill runs", func() bool {
+		m := peekAttr.FindStringSubmatch(r.log.String())
+		if m == nil {
+			return false
+		}
+		r.peek = netip.MustParseAddrPort(m[1])
+		return true
+	})
+}
+
+// run starts the process. It ends with the test.
+func (r *rig) run(environ ...string) {
+	r.t.Helper()
 	r.log, r.out, r.ended = new(transcript), new(transcript), make(chan struct{})
 	r.cmd = exec.Command("dill", "-config", r.config)
 	for _, v := range os.Environ() {
@@ -105,14 +119,6 @@ func (r *rig) start(environ ...string) {
 		if r.t.Failed() {
 			r.t.Logf("dill's log:\n%s", r.log)
 		}
-	})
-	r.eventually("dill runs", func() bool {
-		m := peekAttr.FindStringSubmatch(r.log.String())
-		if m == nil {
-			return false
-		}
-		r.peek = netip.MustParseAddrPort(m[1])
-		return true
 	})
 }
 

@@ -10,12 +10,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"dill/controlplane/compile"
 	"dill/controlplane/config"
+	"dill/controlplane/endpoint"
 	"dill/controlplane/peek"
 	"dill/controlplane/publish"
 	"dill/controlplane/resolve"
@@ -36,8 +38,8 @@ type process struct {
 	engine    *dataplane.Engine
 	publisher *publish.Publisher
 	resolver  *resolve.Resolver
-	peek      *peek.Server // nil = off
-	profiles  *profiles    // nil = off
+	peek      *endpoint.Listener // nil = off
+	profiles  *endpoint.Listener // nil = off
 	read      func(path string) reading
 
 	// What runs beside the data plane, in the order in which it ends: each
@@ -98,14 +100,10 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 		log.Warn("open file limit not raised", keyOpenFiles, p.openFiles, keyErr, err)
 	}
 	if a := cfg.Peek.Listener; a.IsValid() {
-		if p.peek, err = peek.Listen(a.String(), log); err != nil {
-			return nil, p.abandon(err)
-		}
+		p.peek = endpoint.New("peek.listener", a, log)
 	}
 	if a := cfg.Debug.Pprof; a.IsValid() {
-		if p.profiles, err = listenProfiles(a.String()); err != nil {
-			return nil, p.abandon(err)
-		}
+		p.profiles = endpoint.New("debug.pprof", a, log)
 	}
 	if p.engine, err = dataplane.New(planeConfig(cfg, p.openFiles), log); err != nil {
 		return nil, p.abandon(fmt.Errorf("start the data plane: %w", err))
@@ -115,7 +113,7 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 		keyVersion, version, keyConfig, cfg.Path(), keySources, cfg.Sources(),
 		keyOpenFiles, p.openFiles, keyLimit, cfg.Dataplane.ConnectionLimit(p.openFiles),
 	}
-	if p.peek != nil {
+	if p.peek != nil && p.peek.Bound() {
 		attrs = append(attrs, keyPeek, p.peek.Addr())
 	}
 	log.Info("dill runs", attrs...)
@@ -125,11 +123,8 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 // abandon gives back what a start that failed has taken, and returns err.
 func (p *process) abandon(err error) error {
 	signal.Stop(p.signals)
-	if p.peek != nil {
-		_ = p.peek.Close()
-	}
-	if p.profiles != nil {
-		p.profiles.close()
+	for _, l := range p.own() {
+		l.Close()
 	}
 	return err
 }
@@ -156,11 +151,11 @@ func (p *process) run(next map[string]wanted) {
 	p.publisher = publish.New(cfg, log)
 	p.deciding.wg.Go(func() { p.publisher.Run(p.deciding.ctx) })
 	if p.peek != nil {
-		p.telling.wg.Go(func() { p.peek.Serve(p.telling.ctx, p.publisher, p.engine) })
+		server := peek.New(p.peek, log)
+		p.telling.wg.Go(func() { server.Serve(p.telling.ctx, p.publisher, p.engine) })
 	}
 	if p.profiles != nil {
-		p.telling.wg.Go(p.profiles.serve)
-		context.AfterFunc(p.telling.ctx, p.profiles.close)
+		p.telling.wg.Go(func() { serveProfiles(p.telling.ctx, p.profiles) })
 	}
 	p.runner.run(next)
 }
@@ -204,13 +199,16 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 		Linger:       c.Listeners.Linger,
 		RemovalShare: c.Listeners.RemovalShare,
 	}
-	if p.peek != nil {
-		s.Compile.Reserved = p.peek.Reserved()
-	}
-	if p.profiles != nil {
-		s.Compile.Reserved = append(s.Compile.Reserved, c.Debug.Pprof)
+	// Those in force: c may name others, which need a restart.
+	for _, l := range p.own() {
+		s.Compile.Reserved = append(s.Compile.Reserved, l.Reserved()...)
 	}
 	return s
+}
+
+// own lists the addresses that dill itself listens on or waits for.
+func (p *process) own() []*endpoint.Listener {
+	return slices.DeleteFunc([]*endpoint.Listener{p.peek, p.profiles}, func(l *endpoint.Listener) bool { return l == nil })
 }
 
 // localAddrs lists the addresses of this host's interfaces. Without them a

@@ -3,7 +3,6 @@ package peek
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"dill/controlplane/endpoint"
 	"dill/controlplane/publish"
 )
 
@@ -50,11 +50,10 @@ type Plane interface {
 	Listening() map[netip.AddrPort]error
 }
 
-// Server is a bound Peek.
+// Server is Peek at one address.
 type Server struct {
-	listener *net.TCPListener
-	addr     netip.AddrPort
-	log      *slog.Logger
+	at  *endpoint.Listener
+	log *slog.Logger
 
 	mu      sync.Mutex
 	clients []*net.TCPConn // being answered, oldest first
@@ -65,40 +64,21 @@ type Server struct {
 	until     time.Time       // and how long that is good enough
 }
 
-// Listen binds addr ("host:port"). What it is bound to must be kept from the
-// services: it belongs in compile.Options.Reserved.
-func Listen(addr string, log *slog.Logger) (*Server, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("peek: %w", err)
-	}
-	tcp := l.(*net.TCPListener) // as documented for "tcp"
-	at := tcp.Addr().(*net.TCPAddr).AddrPort()
-	return &Server{listener: tcp, addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), log: log}, nil
-}
+// New returns a Server that will answer at at, which it takes over.
+func New(at *endpoint.Listener, log *slog.Logger) *Server { return &Server{at: at, log: log} }
 
-// Addr is the bound address.
-func (s *Server) Addr() netip.AddrPort { return s.addr }
-
-// Reserved is what no service may claim: Addr, and for a socket that serves
-// both families the IPv4 wildcard too.
-func (s *Server) Reserved() []netip.AddrPort {
-	if s.addr.Addr() == netip.IPv6Unspecified() {
-		return []netip.AddrPort{s.addr, netip.AddrPortFrom(netip.IPv4Unspecified(), s.addr.Port())}
-	}
-	return []netip.AddrPort{s.addr}
-}
-
-// Close gives the address up without Serve ever having run.
-func (s *Server) Close() error { return s.listener.Close() }
-
-// Serve answers until ctx ends, then closes the listener and every connection,
-// and returns when the last one is gone.
+// Serve answers until ctx ends, from when the address can be had. Then it closes
+// the listener and every connection, and returns when the last one is gone.
 func (s *Server) Serve(ctx context.Context, routes Routes, plane Plane) {
+	defer s.at.Close()
+	listener := s.at.Wait(ctx)
+	if listener == nil {
+		return
+	}
 	var running sync.WaitGroup
 	defer running.Wait()
 	stop := context.AfterFunc(ctx, func() {
-		_ = s.listener.Close()
+		_ = listener.Close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, c := range s.clients {
@@ -108,7 +88,7 @@ func (s *Server) Serve(ctx context.Context, routes Routes, plane Plane) {
 	defer stop()
 	failing := false
 	for {
-		c, err := s.listener.AcceptTCP()
+		c, err := listener.AcceptTCP()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return

@@ -2,7 +2,6 @@ package peek
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -10,10 +9,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"dill/controlplane/endpoint"
 	"dill/controlplane/publish"
 	"dill/dataplane/route"
 )
@@ -53,9 +52,10 @@ const smallText = "0.0.0.0:4444\n├ round_robin\n├──➤ 10.0.0.1:80\n"
 // serve runs a server on a free port for the length of the test.
 func serve(t *testing.T, on *fixed) *Server {
 	t.Helper()
-	s, err := Listen("127.0.0.1:0", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
+	log := slog.New(slog.DiscardHandler)
+	s := New(endpoint.New("peek.listener", netip.MustParseAddrPort("127.0.0.1:0"), log), log)
+	if !s.at.Bound() {
+		t.Fatal("no free port")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -76,7 +76,7 @@ func serve(t *testing.T, on *fixed) *Server {
 
 func dial(t *testing.T, s *Server) net.Conn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", s.Addr().String(), 5*time.Second)
+	c, err := net.DialTimeout("tcp", s.at.Addr().String(), 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestManyClientsShareRenderings(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 100 {
-				c, err := net.Dial("tcp", s.Addr().String())
+				c, err := net.Dial("tcp", s.at.Addr().String())
 				if err != nil {
 					bad.Add(1)
 					continue
@@ -188,27 +188,4 @@ func TestServeEndsWithClientsConnected(t *testing.T) {
 		}
 	}
 	// serve's cleanup fails the test if they hold Serve up.
-}
-
-func TestListenErrorNamesTheAddress(t *testing.T) {
-	s := serve(t, small())
-	_, err := Listen(s.Addr().String(), slog.New(slog.DiscardHandler))
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), s.Addr().String()) || !strings.HasPrefix(err.Error(), "peek: listen tcp ") {
-		t.Errorf("second Listen: %v", err)
-	}
-	if _, err := Listen("nonsense", slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("Listen(nonsense) succeeded")
-	}
-}
-
-func TestReservedCoversBothFamilies(t *testing.T) {
-	s, err := Listen(":0", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	got := s.Reserved()
-	if s.Addr().Addr().Is6() && (len(got) != 2 || !got[1].Addr().Is4() || got[1].Port() != s.Addr().Port()) {
-		t.Errorf("Reserved() = %v", got)
-	}
 }
