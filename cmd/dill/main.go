@@ -53,6 +53,7 @@ func hideClientVariables(environ []string) {
 const usage = `dill is a TCP proxy whose ports come from service discovery.
 
   dill [-config FILE]
+  dill help | version
 
   -config FILE  read settings from FILE: .toml, .yaml, .json, .hcl, .env or .properties
   -check        check the settings, print them and where each comes from, and exit
@@ -64,13 +65,22 @@ sets peek.listener. The environment beats the file, the file beats the default.
 
 Signals:
   TERM, INT  stop accepting, let connections finish up to shutdown.timeout, and exit;
-             the second one ends them at once
+             the second one ends them at once, with status 1
   HUP        read the settings again; a mistake in them changes nothing
   USR1       print all counters on standard output
 
-Exit status: 0 after TERM or INT, 1 if dill could not go on, 2 if the arguments or the
-settings are not accepted.
+Exit status: 0 after TERM or INT, 1 after a second one or if dill could not go on, 2 if the
+arguments or the settings are not accepted.
 `
+
+// command splits off the word that stands for -help or -version, "" if there is
+// none.
+func command(args []string) (word string, rest []string) {
+	if len(args) > 0 && (args[0] == "help" || args[0] == "version") {
+		return args[0], args[1:]
+	}
+	return "", args
+}
 
 // run is dill as a function: it returns the exit status. Cancelling ctx is like
 // SIGTERM.
@@ -91,9 +101,15 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitOK
 	case err != nil:
 		return refuse(fmt.Errorf("%w; dill -help lists what there is", err))
-	case flags.NArg() > 0:
-		return refuse(fmt.Errorf("unexpected argument %q; a file is given as -config FILE", flags.Arg(0)))
-	case *printVersion:
+	}
+	word, rest := command(flags.Args())
+	switch {
+	case len(rest) > 0:
+		return refuse(fmt.Errorf("unexpected argument %q; a file is given as -config FILE", rest[0]))
+	case word == "help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case *printVersion || word == "version":
 		fmt.Fprintln(stdout, "dill", version)
 		return exitOK
 	case *reference:

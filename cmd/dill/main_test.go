@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -59,7 +60,9 @@ func refused(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: refused LINE [dill-argument...]")
 	}
-	cmd := exec.Command("dill", args[1:]...)
+	ctx, cancel := context.WithTimeout(context.Background(), dptest.Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "dill", args[1:]...)
 	cmd.Dir = ts.Getenv("WORK")
 	for _, name := range []string{"PATH", "HOME"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
