@@ -124,6 +124,7 @@ type claim struct {
 	round    uint64          // newest compilation in which it was one
 	listener *route.Listener // nil = none yet
 	notes    []note          // that came with it
+	idle     string          // why it has no backends, see compiler.idle
 	named    bool            // host names went into it
 	dialled  []uint16        // the ports of its backends and their proxies
 }

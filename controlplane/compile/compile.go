@@ -48,6 +48,10 @@ type Result struct {
 	// it lives on.
 	Listeners []*route.Listener
 
+	// Idle are those of Listeners that have no Backends because of their
+	// instances' health, in that order.
+	Idle []Idle
+
 	// Refused is sorted by service. All of its texts are safe to print.
 	Refused []route.Refusal
 }
@@ -82,6 +86,9 @@ func (c *compiler) compile() Result {
 	r := Result{Listeners: make([]*route.Listener, 0, len(claims))}
 	for _, cl := range claims {
 		r.Listeners = append(r.Listeners, c.built(cl, changed))
+		if cl.idle != "" {
+			r.Idle = append(r.Idle, Idle{cl.addr, cl.by.owner, cl.idle})
+		}
 	}
 	for _, s := range services {
 		r.Refused = append(r.Refused, s.refusals()...)

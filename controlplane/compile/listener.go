@@ -25,6 +25,10 @@ func (c *compiler) listener(cl *claim) *route.Listener {
 	}
 	cl.disagreements(newest)
 	l.Backends = c.backends(cl)
+	cl.idle = ""
+	if len(l.Backends) == 0 {
+		cl.idle = c.idle(cl)
+	}
 	return l
 }
 

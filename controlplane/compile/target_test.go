@@ -127,6 +127,37 @@ func TestHealth(t *testing.T) {
 	wantRefused(t, r)
 }
 
+// TestIdleListenersAreTold: why a port that is asked for has no backend, if it is
+// health and nothing else.
+func TestIdleListenersAreTold(t *testing.T) {
+	warning, critical := health(inst(2, claim5000), source.Warning), health(inst(3, claim5000), source.Critical)
+	drained := health(inst(4, claim5000), source.Maintenance)
+	for _, tt := range []struct {
+		instances []source.Instance
+		want      string
+	}{
+		{[]source.Instance{critical}, "no instance is passing: 1 critical"},
+		{[]source.Instance{warning, critical, drained, health(inst(5, claim5000), source.Critical)},
+			"no instance is passing: 1 warning, 2 critical, 1 maintenance"},
+		{[]source.Instance{inst(1, claim5000), critical}, ""},
+		{[]source.Instance{at(inst(1, claim5000), "", 0), critical}, ""}, // refused, with a reason of its own
+		{[]source.Instance{with(critical, func(i *source.Instance) { i.Faults = []source.Fault{{Reason: "unreadable"}} })}, ""},
+	} {
+		var m Memo
+		for _, again := range []bool{false, true} {
+			r := m.Compile(config(), Input{Snapshots: []source.Snapshot{consul(
+				svc("good", 1, inst(9, "dill.listener=local:6000")), svc("web", 1, tt.instances...))}})
+			var want []Idle
+			if tt.want != "" {
+				want = []Idle{{Addr: ap("127.0.0.1:5000"), Owner: "consul/web", Reason: tt.want}}
+			}
+			if !slices.Equal(r.Idle, want) {
+				t.Errorf("idle %+v, want %+v (again: %v)", r.Idle, want, again)
+			}
+		}
+	}
+}
+
 // Admitted are instances that warn, but not at a weight that Consul does not
 // give them: what is registered with {"Passing": 10} has 0 for warnings.
 func TestWarningWithoutWeightGetsNoTraffic(t *testing.T) {

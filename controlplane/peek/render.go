@@ -39,6 +39,7 @@ func (r report) render() []byte {
 	}
 	out = section(out, "not bound", r.notBound())
 	out = section(out, "refused", r.refused())
+	out = section(out, "not passing", r.idle())
 	out = section(out, "stale", r.stale())
 	out = section(out, "waiting", r.waiting())
 	out = section(out, "lingering", r.lingering())
@@ -104,6 +105,13 @@ func (r report) refused() (lines []string) {
 			who += " " + escape(f.Claim)
 		}
 		lines = append(lines, who+": "+escape(f.Reason))
+	}
+	return lines
+}
+
+func (r report) idle() (lines []string) {
+	for _, l := range r.status.Idle {
+		lines = append(lines, fmt.Sprintf("%s for %s: %s", l.Addr, escape(l.Owner), escape(l.Reason)))
 	}
 	return lines
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dill/controlplane/compile"
 	"dill/controlplane/publish"
 	"dill/controlplane/source"
 	"dill/dataplane/dptest"
@@ -102,6 +103,7 @@ func TestRender(t *testing.T) {
 						{Name: "http", Err: errors.New("404 Not Found")},
 						{Name: "nomad", Synced: true, Services: 9, Warning: errors.New("token\x1bfile"), Held: 7, Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
 					},
+					Idle: []compile.Idle{{Addr: addr("0.0.0.0:5000"), Owner: "consul/new\x1b[2J", Reason: "no instance is passing: 2 critical"}},
 					Lingering: map[netip.AddrPort]time.Time{
 						addr("0.0.0.0:8088"): now.Add(12 * time.Second),
 						addr("0.0.0.0:6000"): now.Add(-time.Second),

@@ -91,6 +91,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 	p.own(c.compiled.Listeners)
 	p.noteLingering(c, now)
 	p.lingering = c.lingers.until
+	p.idle = c.compiled.Idle
 	p.cfg.Names.Sweep()
 
 	p.due = c.due

@@ -2,6 +2,8 @@ package publish
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -246,6 +248,38 @@ func TestLastSetIsNotUsedBehindChangedTags(t *testing.T) {
 		if b := w.plane.last().Listeners[0].Backends[0]; b.Socks == nil || b.Socks.Addr.Addr().String() != "10.0.0.8" {
 			t.Errorf("backend %+v", b)
 		}
+	})
+}
+
+// A port that nothing passes for is told while it is not open: from the
+// registration on, and after it lingered, but not while it does.
+func TestIdlePortsAreTold(t *testing.T) {
+	within(t, func(w *world) {
+		idle := func(when string, want ...string) {
+			t.Helper()
+			var got []string
+			for _, l := range w.Status().Idle {
+				got = append(got, fmt.Sprintf("%s %s: %s", l.Addr, l.Owner, l.Reason))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: idle %q, want %q", when, got, want)
+			}
+		}
+		good := svc("good", 6000, "n1")
+		w.tell("consul", good, svc("web", 5000, "n1!"))
+		w.serves("critical since it was registered", "6000=n1")
+		idle("critical since it was registered", "127.0.0.1:5000 consul/web: no instance is passing: 1 critical")
+		w.tell("consul", good, svc("web", 5000, "n1"))
+		w.wait(time.Second)
+		w.serves("passing", "5000=n1", "6000=n1")
+		idle("passing")
+		w.wait(time.Minute)
+		w.tell("consul", good, svc("web", 5000, "n1!"))
+		w.serves("lingering", "5000=n1", "6000=n1")
+		idle("lingering")
+		w.wait(time.Minute)
+		w.serves("after that", "6000=n1")
+		idle("after that", "127.0.0.1:5000 consul/web: no instance is passing: 1 critical")
 	})
 }
 

@@ -31,6 +31,7 @@ type Publisher struct {
 	set        Settings
 	feeds      map[string]*feed
 	lingering  untils
+	idle       []compile.Idle // of the newest evaluation
 	owners     map[netip.AddrPort]string
 	table      *route.Table
 	memo       compile.Memo

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dill/controlplane/compile"
 	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
@@ -15,6 +16,7 @@ type Status struct {
 	Table     *route.Table // never nil; generation 0 and empty before the first
 	Sources   []SourceStatus
 	Lingering map[netip.AddrPort]time.Time // listeners on their last set, and until when
+	Idle      []compile.Idle               // listeners that are not open: nothing passes, and they do not linger
 }
 
 // SourceStatus is how one configured source stands.
@@ -33,6 +35,11 @@ type SourceStatus struct {
 // newStatus describes the state that Run owns.
 func (p *Publisher) newStatus() *Status {
 	s := &Status{Table: p.table, Lingering: p.lingering} // a new map each evaluation
+	for _, l := range p.idle {
+		if p.table.Lookup(l.Addr) == nil {
+			s.Idle = append(s.Idle, l)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
 		f := p.feeds[name]
 		st := SourceStatus{
