@@ -52,7 +52,7 @@ func (c *compiler) dispute(claims []*claim) (served []*claim) {
 	}
 	slices.SortFunc(order, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.seniority, b.seniority), cmp.Compare(a.by.from, b.by.from),
-			cmp.Compare(a.by.createIndex, b.by.createIndex), strings.Compare(a.by.owner, b.by.owner),
+			last(a.by.kept, b.by.kept), cmp.Compare(a.by.createIndex, b.by.createIndex), strings.Compare(a.by.owner, b.by.owner),
 			a.addr.Compare(b.addr))
 	})
 	for _, r := range order {
@@ -61,6 +61,19 @@ func (c *compiler) dispute(claims []*claim) (served []*claim) {
 		}
 	}
 	return slices.DeleteFunc(served, func(cl *claim) bool { return cl.covered })
+}
+
+// last orders true behind false. What is kept although the newest reading lacks
+// it comes last wherever it stands beside what is there: a CreateIndex of
+// another history says nothing about which of the two is newer.
+func last(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 // owned lists the addresses with a port that have an owner.

@@ -106,6 +106,7 @@ type service struct {
 	// Worked out from given, see Memo.read.
 	parts       []source.Service // given as it was then
 	createIndex uint64
+	kept        bool       // all instances are, see source.Instance
 	instances   []instance // sorted by ID
 	claims      []*claim
 
@@ -165,13 +166,14 @@ func (m *Memo) read(s *service) {
 	for _, part := range s.given {
 		n += len(part.Instances)
 	}
-	s.instances = make([]instance, 0, n)
+	s.instances, s.kept = make([]instance, 0, n), true
 	for i, part := range s.given {
 		if i == 0 || part.CreateIndex < s.createIndex {
 			s.createIndex = part.CreateIndex
 		}
 		for k := range part.Instances {
 			s.instances = append(s.instances, instance{Instance: &part.Instances[k]})
+			s.kept = s.kept && part.Instances[k].Kept
 		}
 	}
 	s.parts = slices.Clone(s.given)

@@ -32,16 +32,29 @@ func (c *compiler) listener(cl *claim) *route.Listener {
 	return l
 }
 
-// newest is the member whose listener options count: of several with the
-// highest CreateIndex, the first.
+// newest is the member whose listener options count: of several that were
+// registered last, the first.
 func (cl *claim) newest() instance {
 	best := cl.members[0]
 	for _, in := range cl.members[1:] {
-		if in.CreateIndex > best.CreateIndex {
+		if in.age().compare(best.age()) < 0 {
 			best = in
 		}
 	}
 	return best
+}
+
+// age is when an instance was registered, as far as that can be compared.
+type age struct {
+	kept        bool
+	createIndex uint64
+}
+
+func (in instance) age() age { return age{in.Kept, in.CreateIndex} }
+
+// compare orders the newest first.
+func (a age) compare(b age) int {
+	return cmp.Or(last(a.kept, b.kept), cmp.Compare(b.createIndex, a.createIndex))
 }
 
 // disagreements notes the listener options that some member gives otherwise
@@ -94,7 +107,7 @@ func (cl *claim) firstRanges(ranges []netip.Prefix) []netip.Prefix {
 // candidate is a backend before those with one target are told apart.
 type candidate struct {
 	route.Backend
-	createIndex uint64
+	age
 }
 
 // backends returns what is behind an awarded claim: the members to be served,
@@ -119,7 +132,7 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 			continue
 		}
 		for _, b.Addr = range addrs {
-			found = append(found, candidate{b, in.CreateIndex})
+			found = append(found, candidate{b, in.age()})
 		}
 	}
 	c.candidates = found
@@ -181,7 +194,7 @@ func (cl *claim) distinct(found []candidate) []route.Backend {
 		if n := a.CompareTarget(&b.Backend); n != 0 {
 			return n
 		}
-		return cmp.Or(cmp.Compare(b.createIndex, a.createIndex), strings.Compare(a.Instance, b.Instance))
+		return cmp.Or(a.age.compare(b.age), strings.Compare(a.Instance, b.Instance))
 	})
 	kept := make([]route.Backend, 0, len(found))
 	var speaker candidate // for the last of kept
@@ -191,9 +204,9 @@ func (cl *claim) distinct(found []candidate) []route.Backend {
 		case n == 0 || kept[n-1].CompareTarget(&b.Backend) != 0:
 			kept, speaker = append(kept, b.Backend), b
 		case speaker.Instance == b.Instance:
-		case speaker.createIndex == b.createIndex && speaker.sameOptions(b):
+		case speaker.age == b.age && speaker.sameOptions(b):
 			kept[n-1].Weight = clampWeight(kept[n-1].Weight + b.Weight)
-		case speaker.createIndex == b.createIndex:
+		case speaker.age == b.age:
 			cl.by.note(b.Instance, cl.tag, reason("same address as %s, with other options, which are not in force", show(speaker.Instance)))
 		default:
 			cl.by.note(b.Instance, cl.tag, reason("same address as %s, which is registered later", show(speaker.Instance)))

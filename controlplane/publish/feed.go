@@ -160,11 +160,9 @@ func merge(have, in []source.Service, keep func(service, id string) bool) []sour
 			}
 			have = have[1:]
 		default:
+			// Its CreateIndex stays: what is kept may be of another history.
 			s := in[0]
 			s.Instances = mergeInstances(s.Name, have[0].Instances, s.Instances, keep)
-			if len(s.Instances) > len(in[0].Instances) {
-				s.CreateIndex = min(s.CreateIndex, have[0].CreateIndex)
-			}
 			out = append(out, s)
 			have, in = have[1:], in[1:]
 		}
@@ -182,7 +180,7 @@ func mergeInstances(service string, have, in []source.Instance, keep func(servic
 	for _, h := range have {
 		_, found := slices.BinarySearchFunc(in, h.ID, func(i source.Instance, id string) int { return cmp.Compare(i.ID, id) })
 		if !found && keep(service, h.ID) {
-			kept = append(kept, h)
+			kept = append(kept, h.Keep())
 		}
 	}
 	if len(kept) == 0 {

@@ -170,6 +170,34 @@ func TestOvertakenSuspicionCounts(t *testing.T) {
 	}
 }
 
+// An instance that is kept never speaks for the one that is registered at its
+// address now, nor for its port: their indexes may be of two histories.
+func TestKeptInstanceDoesNotOutrankALiveOne(t *testing.T) {
+	within(t, func(w *world) {
+		ghost := svc("web", 5000, "n1")
+		ghost.CreateIndex, ghost.Instances[0].CreateIndex = 500, 500
+		w.tell("consul", ghost)
+		w.wait(time.Minute)
+		// The agent is back, empty; web registers anew, wants its clients'
+		// addresses, and has another ID.
+		live := svc("web", 5000, "m1")
+		live.CreateIndex, live.Instances[0].CreateIndex = 20, 20
+		live.Instances[0].Tags = append(live.Instances[0].Tags, "dill.proxy_protocol=v1", "dill.strategy=random")
+		w.send(source.Snapshot{Source: "consul", Synced: true, Suspect: true, Services: []source.Service{live}})
+		w.wait(time.Second)
+		w.serves("the ghost settles", "5000=m1")
+		l := w.Status().Table.Listeners[0]
+		if l.Backends[0].ProxyProtocol != 1 || l.Strategy.String() != "random" {
+			t.Errorf("proxy protocol %v, strategy %v: they are the ghost's", l.Backends[0].ProxyProtocol, l.Strategy)
+		}
+		for _, r := range w.Status().Table.Refused {
+			if r.Instance == "m1" || strings.Contains(r.Reason, "n1, registered last") {
+				t.Errorf("refused %+v", r)
+			}
+		}
+	})
+}
+
 func BenchmarkMerge(b *testing.B) {
 	var have []source.Service
 	for i := range 2000 {

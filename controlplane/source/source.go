@@ -81,7 +81,8 @@ func (s Service) Equal(t Service) bool {
 func EqualInstances(a, b []Instance) bool {
 	return SameMemory(a, b) || slices.EqualFunc(a, b, func(i, j Instance) bool {
 		return i.ID == j.ID && i.Host == j.Host && i.Port == j.Port && i.Health == j.Health &&
-			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && slices.Equal(i.Tags, j.Tags) && slices.Equal(i.Faults, j.Faults)
+			i.Weight == j.Weight && i.CreateIndex == j.CreateIndex && i.Kept == j.Kept &&
+			slices.Equal(i.Tags, j.Tags) && slices.Equal(i.Faults, j.Faults)
 	})
 }
 
@@ -107,6 +108,17 @@ type Instance struct {
 	Health      Health
 	Weight      int    // of its present Health, from the source; 0 = not given, or NoTraffic
 	CreateIndex uint64 // the newest instance's listener options win
+
+	// Kept says that the newest reading lacks the instance, which is kept
+	// because that proves nothing. Its CreateIndex may be of a history that
+	// the others' are not of, so it is never compared with theirs.
+	Kept bool
+}
+
+// Keep returns the instance marked as Kept.
+func (i Instance) Keep() Instance {
+	i.Kept = true
+	return i
 }
 
 // NoTraffic is the Weight of an instance that its registration gives no share

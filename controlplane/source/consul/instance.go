@@ -151,30 +151,22 @@ func health(c *api.HealthCheck) source.Health {
 	return source.Critical // or something nobody knows, which is no reason to send clients there
 }
 
-// same tells whether two readings of a service are equal in all that is passed
-// on. What a check printed is not.
-func same(a, b source.Service) bool {
-	return a.CreateIndex == b.CreateIndex && slices.EqualFunc(a.Instances, b.Instances, sameInstance)
-}
-
-func sameInstance(a, b source.Instance) bool {
-	return a.ID == b.ID && a.Host == b.Host && a.Port == b.Port && a.Health == b.Health &&
-		a.Weight == b.Weight && a.CreateIndex == b.CreateIndex && slices.Equal(a.Tags, b.Tags)
-}
-
 // lacks tells whether fresh has not all the instances that old has.
 func lacks(fresh, old source.Service) bool {
 	return len(union(old, fresh).Instances) > len(fresh.Instances)
 }
 
-// union returns fresh and those of old that fresh lacks.
+// union returns fresh and those of old that fresh lacks, marked as kept.
 func union(old, fresh source.Service) source.Service {
-	all := slices.Clone(fresh.Instances)
+	all, index := slices.Clone(fresh.Instances), fresh.CreateIndex
+	if len(all) == 0 {
+		index = old.CreateIndex
+	}
 	for _, o := range old.Instances {
 		if !slices.ContainsFunc(fresh.Instances, func(f source.Instance) bool { return f.ID == o.ID }) {
-			all = append(all, o)
+			all = append(all, o.Keep())
 		}
 	}
 	slices.SortFunc(all, func(a, b source.Instance) int { return cmp.Compare(a.ID, b.ID) })
-	return source.Service{Name: old.Name, Instances: all, CreateIndex: oldest(all)}
+	return source.Service{Name: old.Name, Instances: all, CreateIndex: index}
 }

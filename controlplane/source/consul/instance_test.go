@@ -63,7 +63,7 @@ func TestRead(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s, err := read("web", []*api.ServiceEntry{&test.entry})
-			if err != nil || len(s.Instances) != 1 || !sameInstance(s.Instances[0], test.want) {
+			if err != nil || len(s.Instances) != 1 || !source.EqualInstances(s.Instances, []source.Instance{test.want}) {
 				t.Errorf("got %+v, %v; want %+v", s.Instances, err, test.want)
 			}
 		})
@@ -118,7 +118,7 @@ func FuzzRead(f *testing.F) {
 				}
 			}
 		}
-		if again, _ := read("web", entries); !same(s, again) {
+		if again, _ := read("web", entries); !s.Equal(again) {
 			t.Error("read differently the second time")
 		}
 	})

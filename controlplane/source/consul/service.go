@@ -198,7 +198,7 @@ func (s *session) serviceRead(t *tracked, a answer[reading], from origin) {
 }
 
 func (s *session) replace(t *tracked, fresh source.Service) {
-	if !same(t.last, fresh) {
+	if !t.last.Equal(fresh) {
 		t.last = fresh
 		s.view.dirty = true
 	}

@@ -255,7 +255,7 @@ func TestConfirm(t *testing.T) {
 	s := o.await(t, "synced", sized(20))
 	c, err := o.Confirm(t.Context())
 	must(t, err)
-	if !current(c) || !slices.EqualFunc(c.Services, s.Services, same) {
+	if !current(c) || !slices.EqualFunc(c.Services, s.Services, source.Service.Equal) {
 		t.Errorf("confirmed is %s", show(c))
 	}
 	agent.Kill()
