@@ -22,6 +22,7 @@ import (
 	"dill/controlplane/publish"
 	"dill/controlplane/resolve"
 	"dill/controlplane/source"
+	"dill/controlplane/source/consul"
 	"dill/controlplane/state"
 	"dill/dataplane"
 )
@@ -157,6 +158,7 @@ func (p *process) run(next map[string]wanted) {
 	if p.profiles != nil {
 		p.telling.wg.Go(func() { serveProfiles(p.telling.ctx, p.profiles) })
 	}
+	p.runner.known = p.publisher.Known
 	p.runner.run(next)
 }
 
@@ -194,10 +196,14 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 			LocalAddrs:   localAddrs(p.logging.log),
 			AllowWarning: c.Consul.AllowWarning,
 		},
-		Sources:      p.runner.confirmers(next),
+		Sources:      p.runner.origins(next),
 		Settle:       c.Consul.Settle,
 		Linger:       c.Listeners.Linger,
 		RemovalShare: c.Listeners.RemovalShare,
+	}
+	if o, ok := s.Sources[consul.Name]; ok {
+		o.MaxStale = c.Consul.MaxStale
+		s.Sources[consul.Name] = o
 	}
 	// Those in force: c may name others, which need a restart.
 	for _, l := range p.own() {

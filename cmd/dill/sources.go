@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +23,8 @@ import (
 // wanted is a source that shall run.
 type wanted struct {
 	source source.Source
-	spec   any // comparable: all that it was built from
+	spec   any    // comparable: all that it was built from
+	scope  string // see publish.Origin
 }
 
 // newSources builds the sources that the configuration asks for, by name. They
@@ -42,10 +45,10 @@ func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) 
 	switch name {
 	case "file":
 		s, err := file.New(c.File.Path, c.File.Watch, log)
-		return wanted{s, c.File}, err
+		return wanted{source: s, spec: c.File}, err
 	case "consul":
 		k := c.Consul
-		k.Settle, k.AllowWarning = 0, false // the publisher's
+		k.Settle, k.MaxStale, k.AllowWarning = 0, 0, false // the publisher's
 		s, err := consul.New(consul.Config{
 			Address:        k.Address,
 			Token:          string(k.Token),
@@ -58,7 +61,8 @@ func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) 
 			MaxConnections: k.MaxConnections,
 			TLS:            consul.TLS(k.TLS),
 		}, log)
-		return wanted{s, encrypted{k, pemFiles(k.TLS)}}, err
+		scope := strings.Join([]string{k.Datacenter, k.Namespace, k.Partition}, "/")
+		return wanted{s, encrypted{k, pemFiles(k.TLS)}, scope}, err
 	case "nomad":
 		k := c.Nomad
 		s, err := nomad.New(nomad.Options{
@@ -72,10 +76,10 @@ func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) 
 			Key:       k.TLS.Key,
 			Insecure:  k.TLS.Insecure,
 		}, log)
-		return wanted{s, encrypted{k, pemFiles(k.TLS)}}, err
+		return wanted{s, encrypted{k, pemFiles(k.TLS)}, cmp.Or(k.Namespace, "default")}, err
 	case "http":
 		s, err := http.New(c.HTTP.Endpoint, c.HTTP.PollInterval, c.HTTP.PollTimeout, log)
-		return wanted{s, c.HTTP}, err
+		return wanted{source: s, spec: c.HTTP}, err
 	}
 	panic("dill: BUG: no source is called " + name)
 }
@@ -100,6 +104,7 @@ func pemFiles(t config.TLS) string {
 type runner struct {
 	ctx     context.Context // its end stops all of them
 	sink    source.Sink
+	known   func(name, scope string) []source.Service // what a source begins with, nil = nothing
 	log     *slog.Logger
 	running map[string]*running
 	stopped map[string]*running // the last one of its name; it may still be going
@@ -147,19 +152,19 @@ func (r *running) await(ctx context.Context, limit time.Duration) {
 }
 
 func newRunner(ctx context.Context, sink source.Sink, log *slog.Logger) *runner {
-	return &runner{ctx, sink, log, make(map[string]*running), make(map[string]*running)}
+	return &runner{ctx: ctx, sink: sink, log: log, running: make(map[string]*running), stopped: make(map[string]*running)}
 }
 
-// confirmers returns what the publisher is to know of the sources in next:
-// those that can be asked for a consistent read. What goes on running keeps
-// its own.
-func (s *runner) confirmers(next map[string]wanted) map[string]publish.Confirmer {
-	m := make(map[string]publish.Confirmer, len(next))
+// origins returns what the publisher is to know of the sources in next. What
+// goes on running keeps its own.
+func (s *runner) origins(next map[string]wanted) map[string]publish.Origin {
+	m := make(map[string]publish.Origin, len(next))
 	for name, w := range next {
 		if old := s.running[name]; old != nil && old.spec == w.spec {
 			w = old.wanted
 		}
-		m[name], _ = w.source.(publish.Confirmer)
+		confirmer, _ := w.source.(publish.Confirmer)
+		m[name] = publish.Origin{Confirmer: confirmer, Scope: w.scope}
 	}
 	return m
 }
@@ -180,11 +185,15 @@ func (s *runner) stop(next map[string]wanted) {
 // the server still counts. One that hangs is not waited for.
 const handover = 5 * time.Second
 
-// run starts every source of next that does not run.
+// run starts every source of next that does not run. It begins with what is
+// known of its scope.
 func (s *runner) run(next map[string]wanted) {
 	for name, w := range next {
 		if s.running[name] != nil {
 			continue
+		}
+		if heir, ok := w.source.(source.Heir); ok && s.known != nil {
+			heir.Inherit(s.known(name, w.scope))
 		}
 		ctx, cancel := context.WithCancel(s.ctx)
 		r := &running{wanted: w, cancel: cancel, done: make(chan struct{})}

@@ -36,11 +36,11 @@ func TestHangingSourceHoldsNothingUp(t *testing.T) {
 		told := 0
 		s := newRunner(t.Context(), func(source.Snapshot) { told++ }, slog.New(slog.DiscardHandler))
 		old, new := newHanging(), newHanging()
-		s.run(map[string]wanted{"file": {old, 1}})
+		s.run(map[string]wanted{"file": {source: old, spec: 1}})
 		sink := <-old.sink
 		sink(source.Snapshot{})
 
-		next := map[string]wanted{"file": {new, 2}}
+		next := map[string]wanted{"file": {source: new, spec: 2}}
 		s.stop(next)
 		sink(source.Snapshot{})
 		if told != 1 {
@@ -67,9 +67,9 @@ func TestSourceWaitsForTheOneItReplaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRunner(t.Context(), func(source.Snapshot) {}, slog.New(slog.DiscardHandler))
 		old, new := newHanging(), newHanging()
-		s.run(map[string]wanted{"file": {old, 1}})
+		s.run(map[string]wanted{"file": {source: old, spec: 1}})
 		<-old.sink
-		next := map[string]wanted{"file": {new, 2}}
+		next := map[string]wanted{"file": {source: new, spec: 2}}
 		s.stop(next)
 		s.run(next)
 		synctest.Wait()

@@ -83,6 +83,7 @@ type Consul struct {
 	ConsistencyMode string // "default", "consistent", "stale" or "leader"
 	MaxConnections  int
 	Settle          time.Duration
+	MaxStale        time.Duration
 	AllowWarning    bool
 	TLS             TLS
 }

@@ -147,6 +147,7 @@ var samples = map[string][2]string{
 	"consul.consistency_mode":         {"stale", "consistent"},
 	"consul.max_connections":          {"50", "60"},
 	"consul.settle":                   {"1s", "2s"},
+	"consul.max_stale":                {"12h", "1h"},
 	"consul.allow_warning":            {"true", "1"},
 	"consul.tls.ca":                   {"ca1", "ca2"},
 	"consul.tls.cert":                 {"cert1", "cert2"},

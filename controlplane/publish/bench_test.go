@@ -21,7 +21,7 @@ func BenchmarkPublication(b *testing.B) {
 				Plane: new(plane), Names: new(names),
 				Settings: Settings{
 					Compile: compile.Options{Allowed: map[string]netip.Addr{"local": netip.MustParseAddr("127.0.0.1")}, PortMin: 1024, PortMax: 49151},
-					Sources: map[string]Confirmer{"consul": new(confirmer)}, Settle: DefaultSettle, Linger: DefaultLinger, RemovalShare: DefaultRemovalShare,
+					Sources: map[string]Origin{"consul": {Confirmer: new(confirmer)}}, Settle: DefaultSettle, Linger: DefaultLinger, RemovalShare: DefaultRemovalShare,
 				},
 			}, slog.New(slog.DiscardHandler))
 			var services []source.Service

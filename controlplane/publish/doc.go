@@ -12,11 +12,18 @@
 // The rules, in the order they apply:
 //
 //   - Presence counts at once, absence has to be believed. A snapshot that is
-//     unsynced or carries an error adds and changes, but never removes.
+//     unsynced or carries an error adds and changes, but never removes; nor does
+//     a synced one remove anything of a service that it calls stale.
+//   - What is known outlives whoever read it. A Source that takes the place of
+//     another, or begins with the state of a former life, inherits the services
+//     of its scope until it has read each, or proven its absence. Those of
+//     another scope go with its first full reading, through settling and guard.
+//     Origin.MaxStale bounds how old anything may get that is served.
 //   - After something that makes absence doubtful (the source was unreachable,
 //     its index went back, it says Suspect) each removal waits Settings.Settle
-//     and happens only if it is still true then. After a restart of dill that
-//     goes for what the first reading lacks.
+//     and happens only if it is still true then. After a restart of dill, and
+//     for a Source that takes another's place, that goes for what the first
+//     reading lacks.
 //   - A service whose instances are all registered but not served keeps its
 //     listener for Settings.Linger, and tries those that passed last, where
 //     and as they are registered now. Where none of those is registered any

@@ -5,10 +5,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"dill/controlplane/compile"
-	"dill/controlplane/state"
 	"dill/dataplane/route"
 )
 
@@ -35,6 +35,7 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 		p.cfg.Plane.Publish(next)
 		d.log(p.log, next)
 	}
+	p.forgetFormer(now)
 	p.status.Store(p.newStatus())
 	p.save(now, false)
 	for _, f := range p.feeds {
@@ -57,15 +58,16 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 	}
 	c.compiled = p.memo.Compile(p.set.Compile, in)
 	c.lingers = lingerPass{
-		present: p.table,
-		until:   p.lingering,
-		now:     now,
-		wait:    p.set.Linger,
+		last:  p.lastServed,
+		until: p.lingering,
+		now:   now,
+		wait:  p.set.Linger,
 		hold: func(owner string) (time.Time, bool) {
 			// A source that is silent, or was a moment ago, does not prove
 			// that its services are still as critical as it said.
-			f := p.feeds[sourceOf(owner)]
-			return f.settleUntil, !f.believed() || hold[f.name] && f.doubts(owner, p.set.Compile.AllowWarning)
+			from, name, _ := strings.Cut(owner, "/")
+			f := p.feeds[from]
+			return f.settleUntil, !f.proves(name) || hold[f.name] && f.doubts(owner, p.set.Compile.AllowWarning)
 		},
 		presume: func(owners []string) []*route.Listener {
 			in.Snapshots = presume(in.Snapshots, owners)
@@ -80,16 +82,23 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 func (p *Publisher) commit(c candidate, now time.Time) {
 	for name, pl := range c.plans {
 		f := p.feeds[name]
-		if !sameServices(f.services, pl.services) {
-			p.unsaved = true
+		if f.restated || !sameServices(f.services, pl.services) {
+			p.unsaved, f.restated = true, false
 		}
 		if f.settling == 0 && pl.settling > 0 {
 			p.log.Info("removals wait", keySource, name, keyInstances, pl.settling, keyFor, p.set.Settle)
 		}
-		f.services, f.missing, f.settling = pl.services, pl.missing, pl.settling
+		if n := len(pl.expired); n > len(f.expired) {
+			p.log.Warn("what is known is too old to be served", keySource, name, keyServices, n, keyFor, f.maxStale)
+		}
+		f.services, f.missing, f.settling, f.expired = pl.services, pl.missing, pl.settling, pl.expired
+		f.forgetForeign()
 	}
 	p.own(c.compiled.Listeners)
 	p.noteLingering(c, now)
+	if !sameListeners(p.lingering, c.lingers.until) {
+		p.unsaved = true
+	}
 	p.lingering = c.lingers.until
 	p.idle = c.compiled.Idle
 	p.cfg.Names.Sweep()
@@ -127,31 +136,4 @@ func (p *Publisher) own(listeners []*route.Listener) {
 		}
 	}
 	p.owners, p.unsaved = owners, true
-}
-
-// save hands the present state to whoever keeps it, if it changed or, at the
-// end, to record that it was current until then.
-func (p *Publisher) save(now time.Time, last bool) {
-	if p.cfg.Save == nil || !p.unsaved && !last {
-		return
-	}
-	s := state.State{Saved: now, Owners: p.owners}
-	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
-		f := p.feeds[name]
-		since := now
-		if !f.believed() {
-			since = f.since()
-		}
-		if since.IsZero() && len(f.services) == 0 {
-			continue // never heard of: an earlier file's entry has nothing either
-		}
-		s.Sources = append(s.Sources, state.Source{Name: name, Since: since, Services: f.services})
-	}
-	// Before the first evaluation there is nothing to keep, and a file from
-	// an earlier life must not be replaced by it.
-	if len(s.Sources) == 0 {
-		return
-	}
-	p.unsaved = false
-	p.cfg.Save(s)
 }

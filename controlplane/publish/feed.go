@@ -2,10 +2,13 @@ package publish
 
 import (
 	"cmp"
+	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"dill/controlplane/source"
+	"dill/controlplane/state"
 )
 
 // feed is what the Publisher knows of one source.
@@ -13,13 +16,19 @@ type feed struct {
 	name      string
 	confirmer Confirmer // nil = cannot confirm
 	epoch     int       // counts confirmers: answers of an earlier one do not count
+	scope     string    // that the Source looks at, see Origin
+	maxStale  time.Duration
 
 	in          source.Snapshot      // newest
 	services    []source.Service     // last good: what is compiled
 	missing     map[instance]settled // absent from believed in, still in services
 	settling    int                  // how many of those wait for their time
+	stale       staleness            // services that cannot be read
+	restated    bool                 // other ones than in the last state that was saved
+	expired     map[string]bool      // services that were given up for their age
+	foreign     map[instance]bool    // those of services that are of another scope
 	troubled    bool                 // had an error since it was last believed
-	restored    bool                 // is that of a former life, until it is believed
+	restored    bool                 // is what another Source read, until it is believed
 	settleUntil time.Time            // absences first seen before this settle, see due
 	current     time.Time            // when it was last believed
 
@@ -34,11 +43,48 @@ type feed struct {
 // firstReading is how long after it a source's first reading may be evaluated.
 const firstReading = time.Second
 
-// restore makes the feed what it was in a former life, as of s.StaleSince.
-func (f *feed) restore(s source.Snapshot) {
+// restore makes the feed what it was in a former life, as of s.Since.
+func (f *feed) restore(s state.Source, now time.Time) {
 	// Known as if it had been evaluated: the source's first word, that its
 	// server is not there, may come before the first evaluation.
-	f.in, f.services, f.current, f.restored = s, s.Services, s.StaleSince, true
+	f.in, f.services, f.current, f.restored = s.Snapshot(now), s.Services, s.Since, true
+	f.stale = make(staleness, len(s.Stale))
+	for name, since := range s.Stale {
+		f.stale[name] = source.Stale{Service: name, Err: errRestored, Since: since}
+	}
+	if s.Scope != "" && s.Scope != f.scope {
+		f.estrange()
+	}
+}
+
+// errRestored is why a service is stale that was so in a former life already.
+var errRestored = errors.New("from state file")
+
+// replace takes note that from now on another Source tells the feed what it
+// sees of this scope.
+func (f *feed) replace(c Confirmer, scope string, now time.Time) {
+	f.confirmer, f.epoch = c, f.epoch+1
+	if f.current.IsZero() {
+		f.scope = scope
+		return // nothing was known
+	}
+	if f.believed() {
+		f.current = now
+	} else {
+		f.current = f.since()
+	}
+	f.restored = true
+	if f.scope != scope {
+		f.scope = scope
+		f.estrange()
+	}
+}
+
+// estrange makes all that is known that of another scope: it goes once the
+// present one was read, whatever could not be read of that.
+func (f *feed) estrange() {
+	f.foreign, f.stale = instances(f.services), nil
+	f.in = source.Snapshot{Source: f.name, Err: f.in.Err, StaleSince: f.in.StaleSince}
 }
 
 // instance names one instance within a source.
@@ -51,8 +97,9 @@ type settled = time.Time
 func (f *feed) believed() bool { return f.in.Synced && f.in.Err == nil }
 
 // take makes s the newest snapshot. hadErr and hadSuspect tell of snapshots
-// that s overtook in the mailbox.
-func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, settle time.Duration) {
+// that s overtook in the mailbox. It returns which services are stale from now
+// on that this Source never could read.
+func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, settle time.Duration) (inherited []source.Stale) {
 	// Absence is doubtful only where something was present: a source that was
 	// never believed, nor restored, has lost nothing.
 	known := !f.current.IsZero()
@@ -66,9 +113,10 @@ func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, s
 	if suspect && !f.in.Suspect {
 		f.settleUntil = now.Add(settle)
 	}
+	inherited = f.note(s, f.since())
 	f.in = s
 	if !f.believed() {
-		return
+		return inherited
 	}
 	// The window opens when the source is whole again, not when it begins to
 	// answer: between the two nothing is removed anyway.
@@ -82,38 +130,43 @@ func (f *feed) take(s source.Snapshot, hadErr, hadSuspect bool, now time.Time, s
 		f.settleUntil = now.Add(min(settle, firstReading))
 	}
 	f.troubled, f.restored, f.current = false, false, now
+	return inherited
 }
 
 // plan is what a feed would contribute, not yet committed.
 type plan struct {
 	services []source.Service
 	missing  map[instance]settled
-	settling int       // how many of missing wait for their time
-	due      time.Time // the next such time, zero = none
+	settling int             // how many of missing wait for their time
+	expired  map[string]bool // services that are too old to be served
+	due      time.Time       // the next time at which that changes, zero = none
 }
 
 // plan works out the feed's services now. With hold set nothing is removed
 // except what the proof, if there is one, lacks as well.
 func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
 	fresh := f.due(now, settle)
-	if f.believed() && !hold && len(f.missing) == 0 && fresh.IsZero() {
+	if f.believed() && !hold && len(f.missing) == 0 && len(f.stale) == 0 && fresh.IsZero() {
 		return plan{services: f.in.Services} // the common case: nothing to keep
 	}
-	p := plan{missing: make(map[instance]settled)}
+	p := plan{missing: make(map[instance]settled), expired: make(map[string]bool)}
 	var seen map[instance]bool
 	if hold && f.proof != nil {
 		seen = instances(f.proof.Services)
 	}
-	p.services = merge(f.services, f.in.Services, func(service, id string) bool {
-		if !f.believed() {
-			return true // and the clock starts anew once it is
-		}
+	p.services = merge(f.services, f.present(&p, now), func(service, id string) bool {
 		k := instance{service, id}
+		switch {
+		case f.tooOld(&p, service, true, now):
+			return false
+		case !f.believed(), f.inherits(k):
+			return true // and the clock starts anew once it can be read
+		}
 		due, known := f.missing[k]
 		if !known {
 			due = fresh
 		}
-		kept := hold && (f.proof == nil || seen[k])
+		kept := hold && (f.proof == nil || seen[k] || f.unproven(service))
 		if now.Before(due) {
 			p.due = earliest(p.due, due)
 			p.settling++
@@ -125,6 +178,16 @@ func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
 		return kept
 	})
 	return p
+}
+
+// forgetForeign forgets of the instances of another scope those that are gone,
+// or turned out to be of the present one as well.
+func (f *feed) forgetForeign() {
+	if len(f.foreign) == 0 {
+		return
+	}
+	left, here := instances(f.services), instances(f.in.Services)
+	maps.DeleteFunc(f.foreign, func(k instance, _ bool) bool { return !left[k] || here[k] })
 }
 
 // due is when an absence first seen now is believed, zero = at once.

@@ -142,6 +142,12 @@ func (p *Publisher) answered(a answer, now time.Time) {
 	f.proof = &a.snapshot
 }
 
+// unproven tells whether the consistent read, which there is, could not read
+// this service.
+func (f *feed) unproven(service string) bool {
+	return slices.ContainsFunc(f.proof.Stale, func(s source.Stale) bool { return s.Service == service })
+}
+
 // doubts tells whether f's held listener of this owner must not go: there is
 // no proof yet, or it shows an instance that can be served.
 func (f *feed) doubts(owner string, allowWarning bool) bool {
@@ -150,7 +156,7 @@ func (f *feed) doubts(owner string, allowWarning bool) bool {
 	}
 	_, name, _ := strings.Cut(owner, "/")
 	i, ok := position(f.proof.Services, name)
-	return ok && slices.ContainsFunc(f.proof.Services[i].Instances, func(i source.Instance) bool {
+	return f.unproven(name) || ok && slices.ContainsFunc(f.proof.Services[i].Instances, func(i source.Instance) bool {
 		return i.Served(allowWarning)
 	})
 }

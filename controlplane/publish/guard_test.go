@@ -209,7 +209,7 @@ func TestAnswerOfTheFormerServerIsIgnored(t *testing.T) {
 		w.tell("consul")
 		s := w.settings()
 		other := new(confirmer)
-		s.Sources["consul"] = other
+		s.Sources["consul"] = Origin{Confirmer: other}
 		w.Configure(s)
 		w.wait(time.Minute)
 		w.serves("the new server does not answer", ports(8)...)

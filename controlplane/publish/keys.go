@@ -4,6 +4,7 @@ package publish
 const (
 	keySource     = "source"
 	keyErr        = "err"
+	keyService    = "service"
 	keyServices   = "services"
 	keyInstances  = "instances"
 	keyListener   = "listener"

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,10 +14,12 @@ import (
 // lingerPass decides what becomes of listeners that are claimed but have
 // nothing to serve, since all of their instances are critical.
 type lingerPass struct {
-	present *route.Table
-	until   untils // listeners that linger already
-	now     time.Time
-	wait    time.Duration
+	// last is what is served at an address, or was when dill ended; nil =
+	// nothing.
+	last  func(netip.AddrPort) *route.Listener
+	until untils // listeners that linger already
+	now   time.Time
+	wait  time.Duration
 
 	// hold names the moment before which a listener of this owner does not
 	// go, however long it lingers; that may be forever.
@@ -30,6 +33,11 @@ type lingerPass struct {
 
 // untils tells until when listeners linger.
 type untils map[netip.AddrPort]time.Time
+
+// sameListeners tells whether the same listeners linger.
+func sameListeners(a, b untils) bool {
+	return maps.EqualFunc(a, b, func(_, _ time.Time) bool { return true })
+}
 
 // lingers is the outcome of a lingerPass.
 type lingers struct {
@@ -48,7 +56,7 @@ func (p lingerPass) run(compiled []*route.Listener) lingers {
 	for _, l := range compiled {
 		if len(l.Backends) > 0 {
 			out.listeners = append(out.listeners, l)
-		} else if last := p.present.Lookup(l.Addr); last != nil && last.Owner == l.Owner && p.stays(&out, l) {
+		} else if last := p.last(l.Addr); last != nil && last.Owner == l.Owner && p.stays(&out, l) {
 			empty, owners = append(empty, l), append(owners, l.Owner)
 		}
 	}
@@ -60,7 +68,7 @@ func (p lingerPass) run(compiled []*route.Listener) lingers {
 		presumed[l.Addr] = l.Backends
 	}
 	for _, l := range empty {
-		if set := lastSet(p.present.Lookup(l.Addr), presumed[l.Addr]); len(set) > 0 {
+		if set := lastSet(p.last(l.Addr), presumed[l.Addr]); len(set) > 0 {
 			out.fill(l, set)
 		} else {
 			delete(out.until, l.Addr)

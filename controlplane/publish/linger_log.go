@@ -15,7 +15,7 @@ func (p *Publisher) noteLingering(c candidate, now time.Time) {
 		p.log.Warn("listeners linger", keyListeners, len(begun), keyFor, p.set.Linger)
 	} else {
 		for _, addr := range begun {
-			p.log.Warn("listener lingers", keyListener, addr, keyOwner, p.table.Lookup(addr).Owner, keyFor, p.set.Linger)
+			p.log.Warn("listener lingers", keyListener, addr, keyOwner, p.lastServed(addr).Owner, keyFor, p.set.Linger)
 		}
 	}
 	ended := p.lingering.without(next)

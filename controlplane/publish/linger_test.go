@@ -3,11 +3,14 @@ package publish
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"dill/controlplane/source"
+	"dill/controlplane/state"
 )
 
 func TestAllCriticalLingers(t *testing.T) {
@@ -193,6 +196,51 @@ func TestLingerFollowsTheName(t *testing.T) {
 		w.NamesChanged()
 		w.wait(0)
 		w.reaches("the name has moved", 5000, "10.0.0.9:9001")
+	})
+}
+
+// A restart during the linger does not end it: its time counts anew, and as
+// long as nobody says that the instances are still critical, it has no end.
+func TestLingerOutlivesARestart(t *testing.T) {
+	var saved state.State
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1", "n2", "n3!"), svc("xyz", 5001, "n1!"))
+		w.wait(time.Second)
+		w.tell("consul", svc("web", 5000, "n1!", "n2!", "n3!"), svc("xyz", 5001, "n1!"))
+		w.wait(20 * time.Second)
+		w.serves("lingers", "5000=n1,n2")
+		saved = w.saved[len(w.saved)-1]
+	})
+	restart := func(c *Config) { c.Restored = saved }
+	within(t, func(w *world) {
+		w.serves("with Consul down", "5000=n1,n2")
+		w.wait(time.Hour)
+		w.serves("an hour later", "5000=n1,n2")
+		if _, lingers := w.Status().Lingering[netip.MustParseAddrPort("127.0.0.1:5000")]; !lingers {
+			t.Error("it does not linger")
+		}
+		if again := w.saved[len(w.saved)-1]; !maps.EqualFunc(again.Lingering, saved.Lingering, slices.Equal) {
+			t.Errorf("saved again is %v, was %v", again.Lingering, saved.Lingering)
+		}
+		w.tell("consul", svc("web", 5000, "n1"), svc("xyz", 5001, "n1!"))
+		w.serves("passing again", "5000=n1")
+	}, restart)
+	within(t, func(w *world) {
+		w.tell("consul", svc("web", 5000, "n1!", "n2!", "n3!"), svc("xyz", 5001, "n1!"))
+		w.wait(29 * time.Second)
+		w.serves("counts anew", "5000=n1,n2")
+		w.wait(2 * time.Second)
+		w.serves("is over")
+	}, restart)
+	within(t, func(w *world) {
+		w.names.set("later.example", "10.0.0.1")
+		w.NamesChanged()
+		w.wait(time.Second)
+		w.serves("once the name is resolved", "5000=n1,n2")
+	}, restart, func(c *Config) {
+		for i := range 3 {
+			c.Restored.Sources[0].Services[0].Instances[i].Host = "later.example"
+		}
 	})
 }
 

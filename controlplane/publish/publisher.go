@@ -18,6 +18,7 @@ type Publisher struct {
 	// Constant after New.
 	cfg     Config
 	log     *slog.Logger
+	began   time.Time
 	wake    chan struct{} // holds a token while the mailbox has something
 	answers chan answer   // what Confirm calls came back with
 
@@ -32,6 +33,7 @@ type Publisher struct {
 	feeds      map[string]*feed
 	lingering  untils
 	idle       []compile.Idle // of the newest evaluation
+	former     former
 	owners     map[netip.AddrPort]string
 	table      *route.Table
 	memo       compile.Memo
@@ -69,20 +71,22 @@ func New(cfg Config, log *slog.Logger) *Publisher {
 	p := &Publisher{
 		cfg:     cfg,
 		log:     log,
+		began:   time.Now(),
 		wake:    make(chan struct{}, 1),
 		answers: make(chan answer),
 		mail:    mailbox{snapshots: make(map[string]letter)},
 		feeds:   make(map[string]*feed),
 		owners:  cfg.Restored.Owners,
+		former:  newFormer(cfg.Restored),
 		table:   route.NewTable(0, nil, nil, nil),
 	}
-	now := time.Now()
-	p.configure(cfg.Settings)
-	for _, s := range cfg.Restored.Snapshots(now) {
-		if f := p.feeds[s.Source]; f != nil {
-			f.restore(s)
+	now := p.began
+	p.configure(cfg.Settings, now)
+	for _, s := range cfg.Restored.Sources {
+		if f := p.feeds[s.Name]; f != nil {
+			f.restore(s, now)
 			p.dirty = true
-			log.Info("routes restored", keySource, f.name, keyServices, len(s.Services), keySince, s.StaleSince)
+			log.Info("routes restored", keySource, f.name, keyServices, len(s.Services), keySince, s.Since)
 		}
 	}
 	p.status.Store(p.newStatus())
@@ -175,7 +179,7 @@ func (p *Publisher) collect(now time.Time) {
 	p.mu.Unlock()
 
 	if mail.settings != nil {
-		p.configure(*mail.settings)
+		p.configure(*mail.settings, now)
 		p.dirty = true
 	}
 	if mail.names {
@@ -190,13 +194,13 @@ func (p *Publisher) collect(now time.Time) {
 		// The sources themselves say why they are stale, and how often.
 		p.log.Debug("snapshot taken", keySource, name, keyServices, len(l.Services),
 			keySynced, l.Synced, keySuspect, l.Suspect, keyErr, l.Err)
-		f.take(l.Snapshot, l.hadErr, l.hadSuspect, now, p.set.Settle)
+		p.noteInherited(name, f.take(l.Snapshot, l.hadErr, l.hadSuspect, now, p.set.Settle))
 		p.dirty = true
 	}
 }
 
 // configure takes settings over: sources come and go with them.
-func (p *Publisher) configure(s Settings) {
+func (p *Publisher) configure(s Settings, now time.Time) {
 	p.set = s
 	for name := range p.feeds {
 		if _, ok := s.Sources[name]; !ok {
@@ -204,14 +208,15 @@ func (p *Publisher) configure(s Settings) {
 			p.unsaved = true
 		}
 	}
-	for name, c := range s.Sources {
+	for name, o := range s.Sources {
 		f := p.feeds[name]
 		if f == nil {
-			f = &feed{name: name}
+			f = &feed{name: name, confirmer: o.Confirmer, scope: o.Scope}
 			p.feeds[name] = f
 		}
-		if f.confirmer != c {
-			f.confirmer, f.epoch = c, f.epoch+1
+		f.maxStale = o.MaxStale
+		if f.confirmer != o.Confirmer || f.scope != o.Scope {
+			f.replace(o.Confirmer, o.Scope, now)
 		}
 	}
 }

@@ -54,14 +54,27 @@ type Names interface {
 type Settings struct {
 	Compile compile.Options
 
-	// Sources are the configured ones by name; nil means that the source
-	// cannot confirm. A snapshot of any other source is ignored, and one that
-	// is no longer named here takes its routes with it.
-	Sources map[string]Confirmer
+	// Sources are the configured ones by name. A snapshot of any other source
+	// is ignored, and one that is no longer named here takes its routes with it.
+	Sources map[string]Origin
 
 	Settle       time.Duration // how long removals wait in doubtful times
 	Linger       time.Duration // how long an unserved listener stays
 	RemovalShare float64       // 0..1: losing more than this at once is confirmed first; 1 = guard off
+}
+
+// Origin is what there is to know of a Source besides what it says.
+type Origin struct {
+	Confirmer Confirmer // another one is another Source; nil = cannot confirm
+
+	// Scope names what part of its world the Source looks at: datacenter,
+	// namespace, partition. What is known of one scope says nothing about the
+	// same names in another.
+	Scope string
+
+	// MaxStale is how long what cannot be read any more is served as it last
+	// was, 0 = for ever.
+	MaxStale time.Duration
 }
 
 // Config is what a Publisher is built from and keeps.

@@ -17,6 +17,8 @@ type Status struct {
 	Sources   []SourceStatus
 	Lingering map[netip.AddrPort]time.Time // listeners on their last set, and until when
 	Idle      []compile.Idle               // listeners that are not open: nothing passes, and they do not linger
+
+	known map[string]known // by source, see Publisher.Known
 }
 
 // SourceStatus is how one configured source stands.
@@ -26,7 +28,8 @@ type SourceStatus struct {
 	Err      error          // why it is not current, nil when it is
 	Warning  error          // what is wrong besides, nil if nothing is
 	Since    time.Time      // when Err is set: when it was last current, zero = never
-	Stale    []source.Stale // single services that are not current; no other if Err is set
+	Stale    []source.Stale // single services that are not current, by name; none if Err is set
+	Expired  int            // services given up because what is known is too old
 	Services int            // asking for a listener, those kept included
 	Settling int            // instances that are gone, and wait for Settle
 	Held     int            // listeners that the mass-removal guard keeps open
@@ -40,6 +43,7 @@ func (p *Publisher) newStatus() *Status {
 			s.Idle = append(s.Idle, l)
 		}
 	}
+	s.known = make(map[string]known, len(p.feeds))
 	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
 		f := p.feeds[name]
 		st := SourceStatus{
@@ -47,14 +51,17 @@ func (p *Publisher) newStatus() *Status {
 			Synced:   f.in.Synced,
 			Err:      f.in.Err,
 			Warning:  f.in.Warning,
-			Stale:    f.in.Stale,
+			Expired:  len(f.expired),
 			Services: len(f.services),
 			Settling: f.settling,
 			Held:     f.held,
 		}
 		if f.in.Err != nil {
 			st.Since = f.since()
+		} else {
+			st.Stale = f.stale.list()
 		}
+		s.known[name] = f.known()
 		s.Sources = append(s.Sources, st)
 	}
 	return s

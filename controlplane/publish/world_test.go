@@ -68,7 +68,7 @@ func (w *world) settings() Settings {
 			Allowed: map[string]netip.Addr{"local": netip.MustParseAddr("127.0.0.1"), "any": netip.IPv4Unspecified()},
 			PortMin: 1024, PortMax: 49151,
 		},
-		Sources:      map[string]Confirmer{"consul": w.consul, "file": nil},
+		Sources:      map[string]Origin{"consul": {Confirmer: w.consul}, "file": {}},
 		Settle:       DefaultSettle,
 		Linger:       DefaultLinger,
 		RemovalShare: DefaultRemovalShare,

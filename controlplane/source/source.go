@@ -35,8 +35,8 @@ type Snapshot struct {
 	Source   string    // Source.Name of the sender
 	Services []Service // sorted by Name; only those tagged for dill
 
-	// Synced is false until the source has been read completely once. An
-	// unsynced snapshot adds routes but never removes any.
+	// Synced is false until everything was asked for once, and answered or
+	// listed in Stale. An unsynced snapshot adds routes but never removes any.
 	Synced bool
 
 	// Suspect says that something happened after which absence proves
@@ -54,7 +54,8 @@ type Snapshot struct {
 	Warning error
 
 	// Stale lists services that cannot be read while the source as a whole
-	// can: they are as they were, others go on. It is empty when Err is set.
+	// can: others go on, and what of these is missing from Services proves
+	// nothing. It is empty when Err is set.
 	Stale []Stale
 }
 
@@ -62,7 +63,16 @@ type Snapshot struct {
 type Stale struct {
 	Service string
 	Err     error     // why it cannot be read
-	Since   time.Time // when it was last current, zero = never
+	Since   time.Time // when this Source last read it, zero = never
+}
+
+// Heir is a Source that can begin with what another one knew of its services,
+// before a reload or a restart.
+type Heir interface {
+	// Inherit makes these services, sorted by name, the last good state of a
+	// source that was not run yet. Each of them is reported until it was read
+	// or its absence proven. The source does not modify them.
+	Inherit(services []Service)
 }
 
 // Service is one named service and every registered instance of it.

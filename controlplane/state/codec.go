@@ -9,16 +9,24 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"dill/controlplane/source"
 )
 
-// version is the layout of the body. A reader takes its own version only: an
-// unknown one is set aside like a damaged file, for guessing routes is worse
-// than waiting for the sources.
-const version = 1
+// version is the layout of the body that is written. Those from oldest on are
+// read: each had less than the next, and what it lacks is not known. A later one
+// is set aside like a damaged file, for guessing routes is worse than waiting
+// for the sources.
+//
+//	1  services and owners
+//	2  scopes, ages of stale services, lingering listeners
+const (
+	version = 2
+	oldest  = 1
+)
 
 const magic = "dill-state"
 
@@ -26,14 +34,17 @@ const magic = "dill-state"
 // silently change the file.
 type (
 	body struct {
-		Saved   time.Time                 `json:"saved"`
-		Sources []bodySource              `json:"sources"`
-		Owners  map[netip.AddrPort]string `json:"owners"`
+		Saved     time.Time                   `json:"saved"`
+		Sources   []bodySource                `json:"sources"`
+		Owners    map[netip.AddrPort]string   `json:"owners"`
+		Lingering map[netip.AddrPort][]string `json:"lingering,omitempty"`
 	}
 	bodySource struct {
-		Name     string        `json:"name"`
-		Since    time.Time     `json:"since"`
-		Services []bodyService `json:"services"`
+		Name     string               `json:"name"`
+		Scope    string               `json:"scope,omitempty"`
+		Since    time.Time            `json:"since"`
+		Services []bodyService        `json:"services"`
+		Stale    map[string]time.Time `json:"stale,omitempty"`
 	}
 	bodyService struct {
 		Name        string         `json:"name"`
@@ -53,9 +64,9 @@ type (
 
 // encode returns the file's content for s.
 func encode(s State) ([]byte, error) {
-	b := body{Saved: s.Saved.UTC(), Owners: s.Owners}
+	b := body{Saved: s.Saved.UTC(), Owners: s.Owners, Lingering: s.Lingering}
 	for _, src := range s.Sources {
-		bs := bodySource{Name: src.Name, Since: src.Since.UTC()}
+		bs := bodySource{Name: src.Name, Scope: src.Scope, Since: src.Since.UTC(), Stale: src.Stale}
 		for _, svc := range src.Services {
 			bsvc := bodyService{Name: svc.Name, CreateIndex: svc.CreateIndex}
 			for _, in := range svc.Instances {
@@ -92,8 +103,8 @@ func decode(data []byte) (State, error) {
 	if len(field) != 4 || field[0] != magic {
 		return State{}, errors.New("not a dill state file")
 	}
-	if field[1] != fmt.Sprint(version) {
-		return State{}, fmt.Errorf("version %.20q, this dill reads version %d", field[1], version)
+	if v, err := strconv.Atoi(field[1]); err != nil || v < oldest || v > version {
+		return State{}, fmt.Errorf("version %.20q, this dill reads versions %d to %d", field[1], oldest, version)
 	}
 	if field[3] != fmt.Sprint(len(text)) {
 		return State{}, fmt.Errorf("body has %d bytes, header says %.20q", len(text), field[3])
@@ -105,9 +116,9 @@ func decode(data []byte) (State, error) {
 	if err := json.Unmarshal(text, &b); err != nil {
 		return State{}, fmt.Errorf("body: %w", err)
 	}
-	s := State{Saved: b.Saved, Owners: b.Owners}
+	s := State{Saved: b.Saved, Owners: b.Owners, Lingering: b.Lingering}
 	for _, bs := range b.Sources {
-		src := Source{Name: bs.Name, Since: bs.Since}
+		src := Source{Name: bs.Name, Scope: bs.Scope, Since: bs.Since, Stale: bs.Stale}
 		for _, bsvc := range bs.Services {
 			svc, err := bsvc.service()
 			if err != nil {

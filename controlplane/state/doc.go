@@ -3,7 +3,7 @@
 //
 // The file is one header line followed by a JSON body:
 //
-//	dill-state 1 <SHA-256 of the body, hex> <length of the body in bytes>
+//	dill-state 2 <SHA-256 of the body, hex> <length of the body in bytes>
 //	{"saved":"2026-01-02T15:04:05Z","sources":[…],"owners":{"127.0.0.1:5000":"consul/web"}}
 //
 // It is written next to its final name, synced and renamed, so a crash leaves

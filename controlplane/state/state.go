@@ -20,27 +20,33 @@ type State struct {
 	// Owners tells which service ("consul/web") owned which listener, so that
 	// a restart does not move a contested port.
 	Owners map[netip.AddrPort]string
+
+	// Lingering has the listeners that stayed open though none of their
+	// service's instances is passing, and the IDs of the instances that they
+	// were tried on.
+	Lingering map[netip.AddrPort][]string
 }
 
 // Source is the part of a State that one source reported.
 type Source struct {
 	Name     string           // source.Source.Name
+	Scope    string           // that it looked at, "" = not known
 	Since    time.Time        // when it was last current
 	Services []source.Service // sorted by Name
+
+	// Stale tells when those services were last current that could not be
+	// read while the source as a whole could, zero = never.
+	Stale map[string]time.Time
 }
 
-// Snapshots returns the State as the snapshots of sources that are not
-// current: they add routes, and never remove any.
-func (s State) Snapshots(now time.Time) []source.Snapshot {
-	var out []source.Snapshot
-	for _, src := range s.Sources {
-		age := max(now.Sub(src.Since), 0).Round(time.Second)
-		out = append(out, source.Snapshot{
-			Source:     src.Name,
-			Services:   src.Services,
-			Err:        fmt.Errorf("from state file, %s old", age),
-			StaleSince: src.Since,
-		})
+// Snapshot returns what the source reported as the snapshot of one that is not
+// current: it adds routes, and never removes any.
+func (s Source) Snapshot(now time.Time) source.Snapshot {
+	age := max(now.Sub(s.Since), 0).Round(time.Second)
+	return source.Snapshot{
+		Source:     s.Name,
+		Services:   s.Services,
+		Err:        fmt.Errorf("from state file, %s old", age),
+		StaleSince: s.Since,
 	}
-	return out
 }

@@ -39,7 +39,9 @@ func sample(n int) State {
 				{Name: "web"},
 			}},
 			{Name: "file", Since: at.Add(-time.Hour)},
+			{Name: "nomad", Scope: "team", Since: at, Stale: map[string]time.Time{"db": at.Add(-time.Minute)}},
 		},
+		Lingering: map[netip.AddrPort][]string{netip.MustParseAddrPort("0.0.0.0:5000"): {"n1/api-1"}},
 		Owners: map[netip.AddrPort]string{
 			netip.MustParseAddrPort("0.0.0.0:5000"): "consul/api",
 			netip.MustParseAddrPort("[::1]:5001"):   "file/x",
@@ -74,7 +76,8 @@ func TestDecodeRefusesDamage(t *testing.T) {
 		"one bit":       flip,
 		"more behind":   append(bytes.Clone(good), '\n'),
 		"not ours":      []byte("{\"saved\":1}\n"),
-		"next version":  bytes.Replace(good, []byte("dill-state 1 "), []byte("dill-state 2 "), 1),
+		"next version":  bytes.Replace(good, []byte("dill-state 2 "), []byte("dill-state 3 "), 1),
+		"version 0":     bytes.Replace(good, []byte("dill-state 2 "), []byte("dill-state 0 "), 1),
 		"zeroed blocks": make([]byte, 4096),
 	} {
 		if s, err := decode(data); err == nil || len(s.Sources) > 0 {
@@ -170,7 +173,7 @@ func TestFailedWriteIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if got, err := f.Load(); err != nil || len(got.Sources) != 2 {
+		if got, err := f.Load(); err != nil || len(got.Sources) != 3 {
 			t.Errorf("Load = %+v, %v, want the state once the directory was there", got, err)
 		}
 		cancel()
@@ -180,11 +183,7 @@ func TestFailedWriteIsTriedAgain(t *testing.T) {
 
 func TestSnapshotsAreStale(t *testing.T) {
 	s := sample(1)
-	snaps := s.Snapshots(s.Saved.Add(90 * time.Second))
-	if len(snaps) != 2 {
-		t.Fatalf("%d snapshots", len(snaps))
-	}
-	first := snaps[0]
+	first := s.Sources[0].Snapshot(s.Saved.Add(90 * time.Second))
 	if first.Source != "consul" || first.Synced || first.Err == nil || first.Err.Error() != "from state file, 1m30s old" ||
 		!first.StaleSince.Equal(s.Saved) || len(first.Services) != 2 {
 		t.Errorf("snapshot %+v", first)

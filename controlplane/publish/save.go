@@ -1,0 +1,92 @@
+package publish
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"dill/controlplane/state"
+	"dill/dataplane/route"
+)
+
+// former has the listeners that lingered when dill ended last, as far as the
+// file tells of them: address, owner and the instances they were tried on. Each
+// stays until it is served again, or need not be.
+type former map[netip.AddrPort]*route.Listener
+
+func newFormer(s state.State) former {
+	f := make(former, len(s.Lingering))
+	for addr, ids := range s.Lingering {
+		l := &route.Listener{Addr: addr, Owner: s.Owners[addr]}
+		for _, id := range ids {
+			l.Backends = append(l.Backends, &route.Backend{Instance: id})
+		}
+		f[addr] = l
+	}
+	return f
+}
+
+// lastServed is what is served at an address, or was when dill ended last.
+func (p *Publisher) lastServed(addr netip.AddrPort) *route.Listener {
+	if l := p.table.Lookup(addr); l != nil {
+		return l
+	}
+	return p.former[addr]
+}
+
+// forgetFormer forgets the former listeners that are served again. The others
+// may wait for a host name to be resolved, but no longer than they may linger.
+func (p *Publisher) forgetFormer(now time.Time) {
+	maps.DeleteFunc(p.former, func(addr netip.AddrPort, l *route.Listener) bool {
+		from, name, _ := strings.Cut(l.Owner, "/")
+		f := p.feeds[from]
+		return p.table.Lookup(addr) != nil || f == nil || f.proves(name) && now.Sub(p.began) > p.set.Linger
+	})
+}
+
+// lingeringSets has the instances that lingering listeners are tried on.
+func (p *Publisher) lingeringSets() map[netip.AddrPort][]string {
+	if len(p.lingering) == 0 {
+		return nil
+	}
+	sets := make(map[netip.AddrPort][]string, len(p.lingering))
+	for addr := range p.lingering {
+		for _, b := range p.table.Lookup(addr).Backends {
+			sets[addr] = append(sets[addr], b.Instance)
+		}
+	}
+	return sets
+}
+
+// save hands the present state to whoever keeps it, if it changed or, at the
+// end, to record that it was current until then.
+func (p *Publisher) save(now time.Time, last bool) {
+	if p.cfg.Save == nil || !p.unsaved && !last {
+		return
+	}
+	s := state.State{Saved: now, Owners: p.owners, Lingering: p.lingeringSets()}
+	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
+		f := p.feeds[name]
+		since := now
+		if !f.believed() {
+			since = f.since()
+		}
+		if since.IsZero() && len(f.services) == 0 {
+			continue // never heard of: an earlier file's entry has nothing either
+		}
+		stale := make(map[string]time.Time, len(f.stale))
+		for service, one := range f.stale {
+			stale[service] = one.Since
+		}
+		s.Sources = append(s.Sources, state.Source{Name: name, Scope: f.scope, Since: since, Services: f.services, Stale: stale})
+	}
+	// Before the first evaluation there is nothing to keep, and a file from
+	// an earlier life must not be replaced by it.
+	if len(s.Sources) == 0 {
+		return
+	}
+	p.unsaved = false
+	p.cfg.Save(s)
+}
