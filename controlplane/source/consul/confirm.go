@@ -9,16 +9,17 @@ import (
 	"dill/controlplane/source"
 )
 
-// confirm reads the catalog and every service in it consistently. known is
-// what to ask for, too, where ACLs hide part of the catalog.
-func (s *session) confirm(ctx context.Context, known []source.Service) ([]source.Service, error) {
+// confirm reads the catalog and every service in it consistently; stale are
+// those that cannot be read. known is what to ask for, too, where ACLs hide part
+// of the catalog.
+func (s *session) confirm(ctx context.Context, known []source.Service) (all []source.Service, stale []source.Stale, err error) {
 	if !acquire(ctx, s.slots) {
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	services, r, err := s.c.services(ctx, query{consistent: true, filter: tagged})
 	<-s.slots
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	listed := asking(services)
 	if r.filtered {
@@ -30,31 +31,32 @@ func (s *session) confirm(ctx context.Context, known []source.Service) ([]source
 	}
 	if len(listed) == 0 && r.denying {
 		if err := s.c.diagnose(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var mu sync.Mutex
-	var all []source.Service
 	each(ctx, s.slots, confirmers, sortedNames(listed), func(name string) {
 		answer, r, err := s.askService(ctx, name, query{consistent: true})
 		if err == nil && r.filtered {
 			err = errHidden
 		}
-		if err != nil {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err != nil && broken(err):
 			cancel(err)
-			return
-		}
-		if len(answer.service.Instances) > 0 {
-			mu.Lock()
+		case err != nil:
+			stale = append(stale, source.Stale{Service: name, Err: plain(err)})
+		case len(answer.service.Instances) > 0:
 			all = append(all, answer.service)
-			mu.Unlock()
 		}
 	})
 	if err := context.Cause(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	slices.SortFunc(all, func(a, b source.Service) int { return cmp.Compare(a.Name, b.Name) })
-	return all, nil
+	slices.SortFunc(stale, func(a, b source.Stale) int { return cmp.Compare(a.Service, b.Service) })
+	return all, stale, nil
 }

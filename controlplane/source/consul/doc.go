@@ -35,7 +35,13 @@
 //     One that is silent breaks when a query's deadline is over, so a parted
 //     network is noticed within a minute, and within 5 s that it is whole again.
 //   - An answer that is no good (a status, truncated or nonsensical JSON) leaves
-//     what it is about as it was, and is asked for again, ever more slowly.
+//     what it is about as it was, and is asked for again, ever more slowly. A
+//     service whose answer that is becomes Stale by itself, and so does, without
+//     the hint, each one beyond the budget; the source is not current when the
+//     catalog cannot be read.
+//   - What another source knew before a reload or a restart ([Source.Inherit]) is
+//     what this one begins with: a service that the catalog lacks is gone if
+//     nothing is hidden in that, else it is asked for by name.
 //   - An answer filtered by ACLs proves the presence of what is in it and the
 //     absence of nothing. Agents stream some answers, and filter those without
 //     saying so: under ACLs, what such an answer lacks is asked for again.

@@ -36,7 +36,7 @@ type fake struct {
 }
 
 // scripted runs script in a bubble with a source that watches a fake.
-func scripted(t *testing.T, cfg Config, prepare func(*fake), script func(t *testing.T, f *fake, o *observer)) {
+func scripted(t *testing.T, cfg Config, prepare func(*fake), script func(t *testing.T, f *fake, o *observer), change ...func(*Source)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{
@@ -53,7 +53,7 @@ func scripted(t *testing.T, cfg Config, prepare func(*fake), script func(t *test
 		// The observer's own cleanup runs outside the bubble's last moments,
 		// so everything is ended here.
 		ctx, cancel := context.WithCancel(t.Context())
-		o := newObserver(t, cfg, func(s *Source) { s.dial = f.dial })
+		o := newObserver(t, cfg, append(change, func(s *Source) { s.dial = f.dial })...)
 		done := make(chan struct{})
 		go func() { _ = o.Run(ctx, o.sink); close(done) }()
 		script(t, f, o)

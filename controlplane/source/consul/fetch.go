@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -97,11 +98,15 @@ func (s *session) watchHint() {
 }
 
 // hinted takes what the checks say. Without them the tier is still read, but
-// not current.
+// each service in it is stale.
 func (s *session) hinted(a answer[hint]) {
 	s.hintKnown = true
-	s.hintErr = a.err
+	if (s.view.hintErr == nil) != (a.err == nil) {
+		s.view.dirty = true
+	}
+	s.view.hintErr = a.err
 	if a.err != nil {
+		s.view.stale.say(time.Now(), fmt.Errorf("checks: %w", plain(a.err)), keyServices, s.beyond)
 		s.crowdedBy(a.err)
 		return
 	}

@@ -10,5 +10,6 @@ const (
 	keyWait     = "wait"     // that was configured
 	keyMost     = "most"
 	keyService  = "service"
-	keyHost     = "host" // of the address, without path or credentials
+	keySince    = "since" // when it was last current
+	keyHost     = "host"  // of the address, without path or credentials
 )

@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -62,9 +61,6 @@ func (s *session) drop(t *tracked) {
 	if !t.settled {
 		s.unread--
 	}
-	if t.err != nil {
-		s.failing--
-	}
 	if t.stop != nil {
 		t.stop()
 		s.direct--
@@ -86,7 +82,7 @@ func (s *session) balance() {
 		s.watchHint()
 	case s.beyond == 0 && s.hintStop != nil:
 		s.hintStop()
-		s.hintStop, s.hintKnown, s.hintErr = nil, false, nil
+		s.hintStop, s.hintKnown, s.view.hintErr = nil, false, nil
 	}
 }
 
@@ -210,9 +206,6 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 		t.settled = true
 		s.unread--
 	}
-	if t.err != nil {
-		s.failing--
-	}
 	if (t.err == nil) != (err == nil) {
 		s.view.dirty = true // it turns stale, or current
 	}
@@ -221,23 +214,12 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 		t.told, t.good = false, now
 		return
 	}
-	s.failing++
 	if !t.told {
 		s.view.stale.news()
 	}
-	t.told = s.view.stale.say(now, plain(err), keyService, outgoing.Printable(t.name)) || t.told
-}
-
-// firstFailure returns the failure of the failing service that is first by name.
-func (s *session) firstFailure() error {
-	var first *tracked
-	for _, t := range s.view.services {
-		if t.err != nil && (first == nil || t.name < first.name) {
-			first = t
-		}
+	args := []any{keyService, outgoing.Printable(t.name)}
+	if !t.good.IsZero() {
+		args = append(args, keySince, t.good)
 	}
-	if first == nil {
-		return nil
-	}
-	return fmt.Errorf("service %s: %w", outgoing.Printable(first.name), plain(first.err))
+	t.told = s.view.stale.say(now, plain(err), args...) || t.told
 }

@@ -67,10 +67,9 @@ type session struct {
 	// Owned by run.
 	view       *view
 	begun      bool // the catalog was read
-	complete   bool // and every service in it
+	complete   bool // and every service in it was asked for
 	catalogErr error
-	unread     int  // services without an answer
-	failing    int  // services whose last answer was no good
+	unread     int  // services without an answer, good or not
 	denying    bool // Consul has ACLs, and denies what they do not allow
 	budget     int  // watches of services
 	direct     int  // of which are held
@@ -81,8 +80,7 @@ type session struct {
 	queue     []*tracked // to fetch
 	flying    int        // fetches under way
 	hintStop  context.CancelFunc
-	hintKnown bool // the hint has a state to compare with
-	hintErr   error
+	hintKnown bool      // the hint has a state to compare with
 	moved     time.Time // catalog changes not swept since, zero = none
 	riddle    riddle    // those of them that nothing explains
 	pace      sweepPace
@@ -117,6 +115,7 @@ func newSession(ctx context.Context, src *Source, c *client, v *view) *session {
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.token, _ = src.token.get()
 	s.known.Store(int64(len(v.services)))
+	v.hintErr = nil
 	for _, t := range v.services {
 		t.sessionState = sessionState{}
 	}
@@ -199,32 +198,19 @@ func (s *session) step(now time.Time) (next time.Time) {
 	return earliest(next, s.view.emit(now))
 }
 
-// conclude works out whether the source is current.
+// conclude works out whether the source is current. Services that cannot be
+// read are stale, each by itself, however many they are: what else changes in
+// the catalog is true nevertheless.
 func (s *session) conclude(now time.Time) {
 	if s.begun && s.unread == 0 {
 		s.complete = true
 	}
-	switch err := s.trouble(); {
-	case err != nil:
-		s.view.failing(err, now)
+	switch {
+	case s.catalogErr != nil:
+		s.view.failing(s.catalogErr, now)
 	case s.complete:
 		s.view.recover(now)
 	}
-}
-
-// trouble returns what keeps the source from being current, besides not having
-// read everything yet. A few services that cannot be read do not: they stay as
-// they were, and the others go on.
-func (s *session) trouble() error {
-	switch {
-	case s.catalogErr != nil:
-		return s.catalogErr
-	case s.hintErr != nil:
-		return s.hintErr
-	case 2*s.failing > len(s.view.services):
-		return s.firstFailure()
-	}
-	return nil
 }
 
 // housekeep does what has to be done now and then.

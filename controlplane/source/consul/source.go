@@ -26,8 +26,8 @@ type Source struct {
 	token *token
 
 	counters counters
-	current  atomic.Pointer[session] // nil while there is no connection
-	known    atomic.Pointer[[]source.Service]
+	current  atomic.Pointer[session]          // nil while there is no connection
+	known    atomic.Pointer[[]source.Service] // as last reported, or inherited
 }
 
 // New returns a source that does nothing before Run. Its error says what is
@@ -55,6 +55,13 @@ func New(cfg Config, log *slog.Logger) (*Source, error) {
 
 // Name implements source.Source.
 func (s *Source) Name() string { return Name }
+
+// Inherit implements source.Heir.
+func (s *Source) Inherit(services []source.Service) {
+	if services != nil {
+		s.known.Store(&services)
+	}
+}
 
 // Counters returns what the source has done so far.
 func (s *Source) Counters() Counters { return s.counters.snapshot() }
@@ -121,9 +128,9 @@ func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(one.ctx, cancel)()
-	services, err := one.confirm(ctx, *s.known.Load())
+	services, stale, err := one.confirm(ctx, *s.known.Load())
 	if err != nil {
 		return source.Snapshot{}, fmt.Errorf("confirm: %w", plain(err))
 	}
-	return source.Snapshot{Source: Name, Services: services, Synced: true}, nil
+	return source.Snapshot{Source: Name, Services: services, Synced: true, Stale: stale}, nil
 }

@@ -38,6 +38,7 @@ type view struct {
 	synced     bool      // everything has been read once
 	err        error     // why it is not current
 	warning    error     // what is wrong besides
+	hintErr    error     // why services without a watch are not, of the present session
 	contact    time.Time // last good answer
 	doubtUntil time.Time
 
@@ -70,6 +71,9 @@ type tracked struct {
 
 func newView(s *Source, sink source.Sink) *view {
 	v := &view{src: s, sink: sink, services: make(map[string]*tracked)}
+	for _, inherited := range *s.known.Load() {
+		v.services[inherited.Name] = &tracked{name: inherited.Name, last: inherited}
+	}
 	v.outage = complaint{log: s.log, phrase: "consul is not current"}
 	v.stale = complaint{log: s.log, phrase: "service is stale"}
 	v.tokens = complaint{log: s.log, phrase: "token file cannot be read, going on with the last token"}
@@ -169,8 +173,12 @@ func (v *view) list() []source.Service {
 // stales returns the services that cannot be read, by name.
 func (v *view) stales() (all []source.Stale) {
 	for _, t := range v.services {
-		if t.err != nil {
-			all = append(all, source.Stale{Service: t.name, Err: plain(t.err), Since: t.good})
+		err := t.err
+		if err == nil && t.stop == nil {
+			err = v.hintErr
+		}
+		if err != nil {
+			all = append(all, source.Stale{Service: t.name, Err: plain(err), Since: t.good})
 		}
 	}
 	slices.SortFunc(all, func(a, b source.Stale) int { return cmp.Compare(a.Service, b.Service) })
