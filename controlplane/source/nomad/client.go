@@ -38,9 +38,11 @@ const (
 	maxBody = 64 << 20
 )
 
-// errDropped is why a query ended that was under way when the connections were
-// dropped.
-var errDropped = errors.New("connections dropped")
+// droppedError is why a query ended that was under way when all connections were
+// dropped, because of another one.
+type droppedError struct{ error }
+
+func (e droppedError) Unwrap() error { return e.error }
 
 // client asks one Nomad server or agent. Its methods may be called from any
 // goroutine.
@@ -59,8 +61,8 @@ type client struct {
 
 // epoch is the time from one drop of the connections to the next.
 type epoch struct {
-	ctx context.Context // ends with the epoch
-	end context.CancelFunc
+	ctx context.Context // ends with the epoch; its cause is why
+	end context.CancelCauseFunc
 	up  chan struct{} // closed once the list was read
 }
 
@@ -143,7 +145,7 @@ func newTLS(o Options) (*tls.Config, error) {
 }
 
 func newEpoch() *epoch {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	return &epoch{ctx: ctx, end: cancel, up: make(chan struct{})}
 }
 
@@ -153,9 +155,9 @@ func (c *client) now() *epoch {
 	return c.epoch
 }
 
-// drop ends e, unless it has ended: its queries fail with errDropped, and its
-// connections are closed.
-func (c *client) drop(e *epoch) {
+// drop ends e, unless it has ended: its queries fail with a droppedError of why,
+// and its connections are closed.
+func (c *client) drop(e *epoch, why error) {
 	c.mu.Lock()
 	if c.epoch != e {
 		c.mu.Unlock()
@@ -163,13 +165,13 @@ func (c *client) drop(e *epoch) {
 	}
 	c.epoch = newEpoch()
 	c.mu.Unlock()
-	e.end()
+	e.end(why)
 	c.http.CloseIdleConnections()
 }
 
 // close ends the last epoch. No query may be under way.
 func (c *client) close() {
-	c.now().end()
+	c.now().end(nil)
 	c.http.CloseIdleConnections()
 }
 
@@ -216,17 +218,18 @@ func get[T any](ctx context.Context, c *client, q query, out *[]T) (meta, error)
 	if err == nil {
 		return m, nil
 	}
-	if _, ok := errors.AsType[statusError](err); ok || ctx.Err() != nil {
+	if ask.Err() == nil && answered(err) || ctx.Err() != nil {
 		return m, err
 	}
 	if e.ctx.Err() != nil {
-		return m, errDropped
+		return m, droppedError{context.Cause(e.ctx)}
 	}
-	c.drop(e)
+	err = outgoing.Describe(err)
 	if errors.Is(ask.Err(), context.DeadlineExceeded) {
-		return m, fmt.Errorf("no answer within %s", timeout)
+		err = fmt.Errorf("no answer within %s", timeout)
 	}
-	return m, outgoing.Describe(err)
+	c.drop(e, err)
+	return m, err
 }
 
 func (c *client) exchange(ctx context.Context, q query, out any) (meta, error) {
@@ -240,7 +243,7 @@ func (c *client) exchange(ctx context.Context, q query, out any) (meta, error) {
 	}
 	dec := json.NewDecoder(io.LimitReader(resp.Body, maxBody))
 	if err := dec.Decode(out); err != nil {
-		return meta{}, fmt.Errorf("answer is no list: %w", err)
+		return meta{}, notListError{err}
 	}
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // so that the connection is kept
 	// Every answer from state has one; an empty list for want of
@@ -274,6 +277,21 @@ func (c *client) request(ctx context.Context, q query) *http.Request {
 		req.Header.Set("X-Nomad-Token", c.token)
 	}
 	return req
+}
+
+// notListError is an answer that is something else, or part of one.
+type notListError struct{ error }
+
+func (e notListError) Error() string { return "answer is no list: " + e.error.Error() }
+
+func (e notListError) Unwrap() error { return e.error }
+
+// answered tells whether err is an answer that was no good, as opposed to a
+// connection that was none. It is about what was asked for, not about the server.
+func answered(err error) bool {
+	_, status := errors.AsType[statusError](err)
+	_, content := errors.AsType[notListError](err)
+	return status || content
 }
 
 // segment escapes a name as one segment of a path.

@@ -20,9 +20,10 @@
 // restored snapshot, a new server. The snapshots are then suspect for a while.
 // So they are after an answer by a server without a leader (stale mode). Any
 // failure – transport, status, an answer that is no list – leaves everything as
-// it was, and is in Snapshot.Err. One failure of the transport drops all
-// connections, since they are to the same server, and only the list loop tries
-// on; the others wait for its success.
+// it was. One of the list is in Snapshot.Err; an answer about a service that is
+// no good makes that one stale, and no other. One failure of the transport drops
+// all connections, since they are to the same server, and only the list loop
+// tries on, and reports it; the others wait for its success.
 //
 // With the namespace "*" the names of services are "<namespace>/<name>".
 package nomad

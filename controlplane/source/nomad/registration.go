@@ -36,6 +36,14 @@ type registration struct {
 // key names a service within Nomad.
 type key struct{ namespace, name string }
 
+// text is the name that the service has outside of this package.
+func (k key) text(qualified bool) string {
+	if qualified {
+		return k.namespace + "/" + k.name
+	}
+	return k.name
+}
+
 // wanted returns the services that ask for a listener.
 func wanted(list []listing) map[key]bool {
 	keys := make(map[key]bool)
@@ -52,10 +60,7 @@ func wanted(list []listing) map[key]bool {
 // serviceOf returns the registrations as a service. Its name carries the
 // namespace if qualified.
 func serviceOf(k key, list []registration, qualified bool) source.Service {
-	s := source.Service{Name: k.name}
-	if qualified {
-		s.Name = k.namespace + "/" + k.name
-	}
+	s := source.Service{Name: k.text(qualified)}
 	for _, r := range list {
 		id := r.ID
 		if id == "" {

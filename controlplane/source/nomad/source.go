@@ -91,7 +91,7 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 		case <-ctx.Done():
 		}
 	}
-	cat := newCatalog(s.subject, s.log)
+	cat := newCatalog(s.subject, s.qualified, s.log)
 	cat.start = func(w *watched) {
 		own, stop := context.WithCancel(ctx)
 		w.stop = stop
@@ -118,11 +118,11 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 func (s *Source) watchList(ctx context.Context, tell func(report)) {
 	next := func(ctx context.Context) (block, goOn bool) { return true, ctx.Err() == nil }
 	q := query{path: []string{"services"}, namespace: s.namespace}
-	watch(ctx, s.client, q, next, func(list []listing, doubt bool, err error) {
+	watch(ctx, s.client, q, next, func(list []listing, why doubt, err error) {
 		if err == nil {
 			s.client.markUp()
 		}
-		tell(report{listing: list, doubt: doubt, err: err})
+		tell(report{listing: list, doubt: why, err: err})
 	})
 }
 
@@ -172,14 +172,16 @@ func (s *Source) watchService(ctx context.Context, w *watched, tell func(report)
 		}
 		return false, ctx.Err() == nil
 	}
-	watch(ctx, s.client, s.serviceQuery(w.key), next, func(list []registration, doubt bool, err error) {
+	watch(ctx, s.client, s.serviceQuery(w.key), next, func(list []registration, why doubt, err error) {
 		done()
 		if err != nil {
 			w.again() // a service that is only read on change must not wait for one
-			tell(report{of: w, err: fmt.Errorf("service %s: %w", quoted(w.key.name), err)})
+			if answered(err) {
+				tell(report{of: w, err: err})
+			} // else it is the server's connections that broke, and the list's loop tells
 			return
 		}
-		tell(report{of: w, service: serviceOf(w.key, list, s.qualified), doubt: doubt})
+		tell(report{of: w, service: serviceOf(w.key, list, s.qualified), doubt: why})
 		if !slot {
 			pause(ctx, followEvery)
 		}
@@ -191,18 +193,19 @@ func (s *Source) serviceQuery(k key) query {
 }
 
 // Confirm reads everything once more, from the leader. The control plane asks
-// before it believes that many services are gone at once. It may be called
-// from any goroutine.
+// before it believes that many services are gone at once. A service that cannot
+// be read is stale, and proves nothing of the others. It may be called from any
+// goroutine.
 func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
 	var list []listing
 	if _, err := get(ctx, s.client, query{path: []string{"services"}, namespace: s.namespace, leader: true}, &list); err != nil {
 		return source.Snapshot{}, fmt.Errorf("%s: %w", s.subject, err)
 	}
+	all := source.Snapshot{Source: name, Synced: true}
 	var (
-		mu       sync.Mutex
-		reads    sync.WaitGroup
-		services []source.Service
-		failed   error
+		mu     sync.Mutex
+		reads  sync.WaitGroup
+		failed error // of a connection, not of one service
 	)
 	for k := range wanted(list) {
 		reads.Go(func() {
@@ -210,10 +213,12 @@ func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case answered(err):
+				all.Stale = append(all.Stale, source.Stale{Service: k.text(s.qualified), Err: err})
 			case err != nil:
 				failed = fmt.Errorf("%s: service %s: %w", s.subject, quoted(k.name), err)
 			case len(service.Instances) > 0:
-				services = append(services, service)
+				all.Services = append(all.Services, service)
 			}
 		})
 	}
@@ -221,8 +226,9 @@ func (s *Source) Confirm(ctx context.Context) (source.Snapshot, error) {
 	if failed != nil {
 		return source.Snapshot{}, failed
 	}
-	sortServices(services)
-	return source.Snapshot{Source: name, Services: services, Synced: true}, nil
+	sortServices(all.Services)
+	sortStale(all.Stale)
+	return all, nil
 }
 
 // readNow reads one service from the leader, in turn with other such reads.

@@ -87,7 +87,8 @@ func reset(w http.ResponseWriter, _ *http.Request) bool {
 	return true
 }
 
-// The failure of one service is shown, and holds up no other.
+// A service that cannot be read is stale by itself: the others come, change and
+// go.
 func TestOneServiceFails(t *testing.T) {
 	f := newFake(t)
 	f.set("good", 1)
@@ -96,14 +97,65 @@ func TestOneServiceFails(t *testing.T) {
 		return strings.HasSuffix(r.URL.Path, "/zbad") && respond(500, "", "broken")(w, r)
 	})
 	w := follow(t, Options{Address: f.URL}, nil)
-	s := w.UntilShown("!?good:1")
-	if !strings.Contains(s.Err.Error(), `service "zbad": answered 500`) {
-		t.Errorf("error %v", s.Err)
+	stale := func(services string) func(source.Snapshot) bool {
+		return func(s source.Snapshot) bool {
+			return show(s) == services && len(s.Stale) == 1 && s.Stale[0].Service == "zbad"
+		}
+	}
+	s := w.Until("with zbad stale", stale("good:1"))
+	if one := s.Stale[0]; !one.Since.IsZero() || one.Err == nil || !strings.HasPrefix(one.Err.Error(), "answered 500") {
+		t.Errorf("stale is %+v", one)
 	}
 	f.set("good", 2)
-	w.UntilShown("!?good:2")
+	w.Until("with good changed", stale("good:2"))
+	f.set("good", 0)
+	w.Until("with good gone", stale(""))
 	f.misbehave(nil)
-	w.UntilShown("good:2 zbad:1")
+	s = w.UntilShown("zbad:1")
+	if len(s.Stale) > 0 {
+		t.Errorf("stale is %+v", s.Stale)
+	}
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, "/zbad") && respond(500, "", "broken")(w, r)
+	})
+	s = w.Until("with zbad stale, and kept", stale("zbad:1"))
+	if time.Since(s.Stale[0].Since) > time.Minute {
+		t.Errorf("stale is %+v", s.Stale[0])
+	}
+	if !strings.Contains(w.Log.String(), `msg="services are stale"`) || strings.Contains(w.Log.String(), "not current") {
+		t.Errorf("log:\n%s", w.Log)
+	}
+}
+
+// At the first contact nothing is old, and nothing went back.
+func TestFirstContact(t *testing.T) {
+	f := newFake(t)
+	f.set("web", 1)
+	f.misbehave(respond(500, "", "No cluster leader"))
+	w := follow(t, Options{Address: f.URL, Stale: true}, nil)
+	w.UntilShown("!?")
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("X-Nomad-KnownLeader", "false")
+		w.Header().Set("X-Nomad-Index", "12")
+		body := "[]"
+		if strings.HasSuffix(r.URL.Path, "/services") {
+			body = `[{"Namespace": "default", "Services": []}]`
+		}
+		fmt.Fprint(w, body)
+		return true
+	})
+	w.UntilShown("~")
+	log := w.Log.String()
+	for _, wrong := range []string{"went back", "0001-01-01", "keeping what is known", "current again"} {
+		if strings.Contains(log, wrong) {
+			t.Errorf("%q in the log:\n%s", wrong, log)
+		}
+	}
+	for _, right := range []string{"cannot be read yet", "knows no leader", "nomad read"} {
+		if strings.Count(log, right) != 1 {
+			t.Errorf("not one %q in the log:\n%s", right, log)
+		}
+	}
 }
 
 func TestServerIsAwayAtStart(t *testing.T) {
@@ -233,8 +285,15 @@ func TestConfirmReadsEverythingAnew(t *testing.T) {
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		return strings.HasSuffix(r.URL.Path, "/s07") && respond(500, "", "")(w, r)
 	})
-	if got, err := s.Confirm(t.Context()); err == nil || got.Synced || !strings.Contains(err.Error(), `"s07"`) {
-		t.Errorf("Confirm with one service failing: %s, %v", show(got), err)
+	got, err = s.Confirm(t.Context())
+	if err != nil || !got.Synced || len(got.Services) != 19 || len(got.Stale) != 1 || got.Stale[0].Service != "s07" {
+		t.Errorf("Confirm with one service failing: %s, stale %v, %v", show(got), got.Stale, err)
+	}
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, "/s07") && reset(w, r)
+	})
+	if got, err := s.Confirm(t.Context()); err == nil || got.Synced {
+		t.Errorf("Confirm with a broken connection: %s, %v", show(got), err)
 	}
 }
 

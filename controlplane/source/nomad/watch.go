@@ -59,15 +59,14 @@ func (p *pacer) wait() time.Duration {
 // the query may block. false for go on ends the loop.
 type turn func(ctx context.Context) (block, goOn bool)
 
-// watch asks q for ever and reports each answer, or why there is none. doubt
-// tells that the absence of something from the answer proves nothing. It
+// watch asks q for ever and reports each answer, or why there is none. It
 // returns when ctx ends.
-func watch[T any](ctx context.Context, c *client, q query, next turn, report func(list []T, doubt bool, err error)) {
+func watch[T any](ctx context.Context, c *client, q query, next turn, report func(list []T, why doubt, err error)) {
 	var (
 		at       cursor
 		pace     pacer
 		failures int
-		doubt    bool
+		why      doubt
 	)
 	for {
 		block, goOn := next(ctx)
@@ -83,14 +82,14 @@ func watch[T any](ctx context.Context, c *client, q query, next turn, report fun
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, errDropped):
-			// Another loop has reported why.
+		case isDropped(err):
 			at.index = 0
+			report(nil, "", err)
 			continue
 		case err != nil:
 			at.index = 0 // the server may be another one next time
 			failures++
-			report(nil, false, err)
+			report(nil, "", err)
 			if !pause(ctx, backoff(failures)) {
 				return
 			}
@@ -98,7 +97,7 @@ func watch[T any](ctx context.Context, c *client, q query, next turn, report fun
 		}
 		failures = 0
 		if at.took(m.index) {
-			doubt = true
+			why = wentBack
 			if q.index > 0 {
 				// Woken along with every other query: spread the re-reads.
 				at.index = 0
@@ -108,12 +107,20 @@ func watch[T any](ctx context.Context, c *client, q query, next turn, report fun
 				continue
 			}
 		}
-		report(list, doubt || m.leaderless, nil)
-		doubt = false
+		if m.leaderless && why == "" {
+			why = leaderless
+		}
+		report(list, why, nil)
+		why = ""
 		if !pause(ctx, pace.wait()) {
 			return
 		}
 	}
+}
+
+func isDropped(err error) bool {
+	_, is := errors.AsType[droppedError](err)
+	return is
 }
 
 // backoff returns the pause after so many failures in a row.
