@@ -58,6 +58,11 @@ func TestNamesThatAreNoCleanPath(t *testing.T) {
 		t.Errorf("nothing tells of the one that cannot be read:\n%s", o.log)
 	}
 
+	confirmed, err := o.Confirm(t.Context())
+	if err != nil || len(confirmed.Services) != len(names) || len(confirmed.Stale) != 1 || confirmed.Stale[0].Service != bad {
+		t.Errorf("confirmed is %s, stale %v, %v", show(confirmed), confirmed.Stale, err)
+	}
+
 	c, err := newClient(o.cfg, o.token, o.dial, &o.counters)
 	must(t, err)
 	defer c.close()
