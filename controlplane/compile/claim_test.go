@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,20 @@ func TestNoLabelIsAllowed(t *testing.T) {
 	r := Compile(opt, Input{Snapshots: []source.Snapshot{consul(svc("web", 1, inst(1, "dill.listener=local:5000")))}})
 	wantServed(t, r)
 	wantRefused(t, r, "consul/web i1|dill.listener=local:5000|none is allowed")
+}
+
+// TestLabelsAreOpaque: whatever the configuration calls an address, up to the last
+// colon.
+func TestLabelsAreOpaque(t *testing.T) {
+	opt := config()
+	for _, label := range []string{"my.label", "two words", "a:b", "a,b", "größe", "a=b"} {
+		opt.Allowed = map[string]netip.Addr{label: netip.MustParseAddr("127.0.0.1")}
+		for _, spelled := range []string{label, strings.ToUpper(label)} {
+			r := Compile(opt, Input{Snapshots: []source.Snapshot{consul(svc("web", 1, inst(1, "dill.listener="+spelled+":5000")))}})
+			wantServed(t, r, "127.0.0.1:5000 consul/web i1")
+			wantRefused(t, r)
+		}
+	}
 }
 
 // TestOnlyConfiguredLabels: a configured map replaces the default.

@@ -193,6 +193,10 @@ func (r report) hint() string {
 		return "no port is bound, see below"
 	case len(r.status.Sources) == 0:
 		return "no route source is configured"
+	case len(r.status.Idle) > 0 && len(r.status.Table.Refused) > 0:
+		return "what is not refused has no passing instance, see below"
+	case len(r.status.Idle) > 0:
+		return "no service that asks for a port has a passing instance, see below"
 	case len(r.status.Table.Refused) > 0:
 		return "every claim was refused, see below"
 	case len(r.stale()) > 0 && services == 0:

@@ -174,21 +174,25 @@ func TestProxyIsShown(t *testing.T) {
 
 func TestEmptyTableHintsAtTheCause(t *testing.T) {
 	down := errors.New("connection refused")
+	idle := []compile.Idle{{Addr: addr("0.0.0.0:1"), Owner: "consul/x", Reason: "no instance is passing: 1 critical"}}
 	for _, c := range []struct {
 		name    string
 		sources []publish.SourceStatus
 		refused []route.Refusal
+		idle    []compile.Idle
 		want    string
 	}{
-		{"no source", nil, nil, "no route source is configured"},
-		{"not read", []publish.SourceStatus{{Name: "consul"}, {Name: "file"}}, nil, "consul and file not read yet"},
-		{"one not read", []publish.SourceStatus{{Name: "consul"}, {Name: "file", Synced: true}}, nil, "consul not read yet"},
-		{"down", []publish.SourceStatus{{Name: "consul", Err: down}}, nil, "a source cannot be read, see below"},
-		{"no tags", synced(0), nil, "no service asks for a port, which takes the tags dill and dill.listener=<label>:<port>"},
-		{"critical", synced(3), nil, "no service that asks for a port has a passing instance"},
-		{"refused", synced(3), []route.Refusal{{Service: "consul/web", Reason: "no"}}, "every claim was refused, see below"},
+		{"no source", nil, nil, nil, "no route source is configured"},
+		{"not read", []publish.SourceStatus{{Name: "consul"}, {Name: "file"}}, nil, nil, "consul and file not read yet"},
+		{"one not read", []publish.SourceStatus{{Name: "consul"}, {Name: "file", Synced: true}}, nil, nil, "consul not read yet"},
+		{"down", []publish.SourceStatus{{Name: "consul", Err: down}}, nil, nil, "a source cannot be read, see below"},
+		{"no tags", synced(0), nil, nil, "no service asks for a port, which takes the tags dill and dill.listener=<label>:<port>"},
+		{"critical", synced(3), nil, nil, "no service that asks for a port has a passing instance"},
+		{"refused", synced(3), []route.Refusal{{Service: "consul/web", Reason: "no"}}, nil, "every claim was refused, see below"},
+		{"not passing", synced(3), nil, idle, "no service that asks for a port has a passing instance, see below"},
+		{"refused or not passing", synced(3), []route.Refusal{{Service: "consul/web", Reason: "no"}}, idle, "what is not refused has no passing instance, see below"},
 	} {
-		status := &publish.Status{Table: route.NewTable(0, nil, c.refused, nil), Sources: c.sources}
+		status := &publish.Status{Table: route.NewTable(0, nil, c.refused, nil), Sources: c.sources, Idle: c.idle}
 		got, _, _ := strings.Cut(string(report{status: status, now: now}.render()), "\n")
 		if got != "nothing is served: "+c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)

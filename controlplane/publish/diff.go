@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"dill/controlplane/resolve"
@@ -49,6 +50,9 @@ func compare(old, next *route.Table) diff {
 			}
 			a, b = a[1:], b[1:]
 		}
+	}
+	if slices.Equal(old.Refused, next.Refused) {
+		return d // as mostly: there may be thousands
 	}
 	before := make(map[route.Refusal]bool, len(old.Refused))
 	for _, r := range old.Refused {
