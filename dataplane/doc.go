@@ -26,7 +26,9 @@
 //
 // The raw wait is what makes it fast: between two messages of a stream, to
 // park in a blocking system call costs two trips through the scheduler. It is
-// bounded, so the collector and other goroutines wait a millisecond at most.
+// bounded, so the collector and other goroutines wait a millisecond at most, and
+// left out while there are fewer Ps than loops (GOMAXPROCS follows the limits of
+// a cgroup at run time).
 // Between lone messages in quick succession the loop does not sleep at all for a
 // moment (BusyPoll): there, most of the time went into waking it on another CPU.
 //

@@ -3,6 +3,7 @@ package dataplane_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -123,6 +124,32 @@ func TestBusyPoll(t *testing.T) {
 			t.Errorf("polled %d times in %d splices", polls(), splices())
 		}
 	})
+}
+
+// TestNoNapsWithoutAPOfTheirOwn: loops neither wait nor poll inside their own
+// epoll set, which holds a P, while there are more of them than Ps; they do again
+// when GOMAXPROCS has grown. The limits of a cgroup change it at run time.
+func TestNoNapsWithoutAPOfTheirOwn(t *testing.T) {
+	const loops = 3
+	r := start(t, setup{cfg: dataplane.Config{Loops: loops, BusyPoll: time.Second}, serve: echoes})
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(loops))
+	client := Dial(t, r.front)
+	polled := func() uint64 {
+		polls := since("busy_polls")
+		for range 100 {
+			if err := roundTrip(client, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return polls()
+	}
+	for _, procs := range []int{loops, loops - 1, 1, loops + 1} {
+		runtime.GOMAXPROCS(procs)
+		Eventually(t, "the engine has noticed", func() bool { return r.engine.MayNap() == (procs >= loops) })
+		if n := polled(); (n > 0) != (procs >= loops) {
+			t.Errorf("%d loops polled %d times with %d Ps", loops, n, procs)
+		}
+	}
 }
 
 // underBulk starts a rig on one loop that relays endless streams between peers

@@ -179,6 +179,11 @@ func (e *Engine) yield() {
 	}
 }
 
+// mayNap reports whether a loop may wait inside its own epoll set. That wait
+// holds a P: with fewer of them than loops, every other loop would stand still
+// for as long.
+func (e *Engine) mayNap() bool { return len(e.loops) <= int(e.procs.Load()) }
+
 // watchEvery is how often the watchdog looks, stallAfter the age at which a
 // batch counts as stalled.
 const (

@@ -115,3 +115,6 @@ func (e *Engine) FreeWindows() {
 		})
 	}
 }
+
+// MayNap is mayNap.
+func (e *Engine) MayNap() bool { return e.mayNap() }

@@ -18,9 +18,10 @@ const (
 	// batchEvents is how many events one epoll_wait may return.
 	batchEvents = 256
 
-	// napTime is how long a loop waits inside its own epoll set, holding its
-	// P, before it goes back to the Poller and parks. Parking hands the P over
-	// and costs two scheduler trips, too much between two messages of a stream.
+	// napTime is how long a loop that has a P of its own (Engine.mayNap) waits
+	// inside its epoll set, holding the P, before it goes back to the Poller and
+	// parks. Parking hands the P over and costs two scheduler trips, too much
+	// between two messages of a stream.
 	napTime = 1 // ms
 
 	// batchQuota is what the sessions of one batch of events share, in each
@@ -206,7 +207,7 @@ func (l *loop) work() {
 	start := l.nowNs
 	for {
 		nap := napTime
-		if l.ready.len > 0 {
+		if l.ready.len > 0 || !l.engine.mayNap() {
 			nap = 0
 		}
 		n := l.wait(nap)
