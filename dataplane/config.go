@@ -30,7 +30,7 @@ type Config struct {
 	Backlog        int // accept queue of a listener; net.core.somaxconn
 
 	Splice   SpliceMode // SpliceAuto
-	PipeSize int        // bytes asked for a splice pipe; 1 MiB
+	PipeSize int        // bytes asked for a splice pipe, at least 64 KiB; 1 MiB
 
 	NearBuffer int           // send buffer of a big stream to a near peer, bytes; 128 KiB
 	NearRTT    time.Duration // round trip up to which a peer on another host is near; off
@@ -80,6 +80,9 @@ func (c Config) withDefaults() Config {
 	set(&c.BusyPoll, defaultBusyPoll)
 	if most := sys.SendBufferMost(); most > 0 {
 		c.NearBuffer = min(c.NearBuffer, most) // a cap is never more than what it caps
+	}
+	if c.PipeSize > 0 {
+		c.PipeSize = max(c.PipeSize, pipeMin)
 	}
 	c.ConnectTries = max(1, min(c.ConnectTries, route.MaxTries))
 	c.Loops = max(1, c.Loops)

@@ -67,6 +67,22 @@ func quiet(t *testing.T, what string) {
 	}
 }
 
+// TestSmallPipesSplice: with the smallest pipes that are worth their calls, and
+// when smaller ones are asked for, a large transfer stays in pipes.
+func TestSmallPipesSplice(t *testing.T) {
+	const n = 32 << 20
+	for _, size := range []int{64 << 10, 4 << 10} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			r := start(t, setup{cfg: dataplane.Config{PipeSize: size}})
+			spliced := since("spliced_bytes")
+			r.play(t, []Op{Write(n), HalfClose(), ReadToEOF(0), Close()}, []Op{ReadToEOF(n), Close()})
+			if got := spliced(); got < n/2 {
+				t.Errorf("%d of %d bytes were spliced", got, n)
+			}
+		})
+	}
+}
+
 // TestSpliceDoesNotSpinAtTheEnd: the source has ended while the pipe still
 // holds data that the reader does not take.
 func TestSpliceDoesNotSpinAtTheEnd(t *testing.T) {

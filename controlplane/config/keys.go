@@ -38,6 +38,7 @@ const (
 	someTime  = time.Millisecond       // 0 would make no sense
 	portMost  = 1<<16 - 1              // the highest port
 	manyConn  = math.MaxInt32          // no practical limit
+	pipeLeast = 64 << 10               // a splice of less costs more than the copy that it saves
 	pipeMost  = 1 << 30                // no kernel allows a larger pipe
 	pollLeast = 100 * time.Millisecond // more often would only burden the server
 )
@@ -105,8 +106,8 @@ var keys = []Key{
 		Doc:   "move large streams inside the kernel with splice(2)",
 		field: func(c *Config) value { return boolean(&c.Dataplane.Splice) }},
 	{Name: "dataplane.pipe_size", Default: "1MiB", Restart: true,
-		Doc:   "size of a splice pipe; where the system allows less, less is used",
-		field: func(c *Config) value { return size(&c.Dataplane.PipeSize, 4096, pipeMost) }},
+		Doc:   "size of a splice pipe, at least 64KiB; where the system allows less, less is used, and below 64KiB large streams are copied",
+		field: func(c *Config) value { return size(&c.Dataplane.PipeSize, pipeLeast, pipeMost) }},
 	{Name: "dataplane.near_buffer", Default: "128KiB",
 		Doc:   "send buffer of a large spliced stream to a peer that is near, so that what is in flight stays in the processor's cache; other streams have the system's tuning; 0 is off",
 		field: func(c *Config) value { return size(&c.Dataplane.NearBuffer, 0, pipeMost) }},
