@@ -35,6 +35,7 @@ func TestSlowReaderIsNotSilent(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			test.cfg.NearBuffer = -1 // dill writes everything at once
 			r := start(t, setup{cfg: test.cfg, sockets: small})
 			cut := since(test.count)
 			client, server := r.openFrom(t, small)

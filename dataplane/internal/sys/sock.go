@@ -161,10 +161,8 @@ func Unsent(fd int32) int {
 // since: a retransmission alone is no sign of life, and the answer to a probe
 // none of progress.
 func Acked(fd int32) (n uint32, ms int64) {
-	var info unix.TCPInfo
-	size := uint32(unsafe.Sizeof(info))
-	if _, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); e != 0 {
+	info, size := tcpInfo(fd)
+	if size == 0 {
 		return 0, math.MaxInt64
 	}
 	return uint32(info.Bytes_acked), int64(max(info.Last_data_sent, info.Last_ack_recv))

@@ -18,15 +18,23 @@ type RTT struct {
 
 // RoundTrip reads a connection's RTT; ok is false where the kernel does not tell.
 func RoundTrip(fd int32) (rtt RTT, ok bool) {
-	var info unix.TCPInfo
-	size := uint32(unsafe.Sizeof(info))
-	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	if e != 0 || uintptr(size) < unsafe.Offsetof(info.Min_rtt)+unsafe.Sizeof(info.Min_rtt) {
+	info, size := tcpInfo(fd)
+	if size < unsafe.Offsetof(info.Min_rtt)+unsafe.Sizeof(info.Min_rtt) {
 		return RTT{}, false
 	}
 	us := func(n uint32) time.Duration { return time.Duration(n) * time.Microsecond }
 	return RTT{us(info.Min_rtt), us(info.Rtt), us(info.Rttvar)}, true
+}
+
+// tcpInfo is TCP_INFO and how much of it the kernel filled in, 0 when it failed.
+// The wrapper of x/sys allocates.
+func tcpInfo(fd int32) (info unix.TCPInfo, filled uintptr) {
+	size := uint32(unsafe.Sizeof(info))
+	if _, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); e != 0 {
+		return info, 0
+	}
+	return info, uintptr(size)
 }
 
 // OnThisHost reports whether a connection's peer has the address of this end,
