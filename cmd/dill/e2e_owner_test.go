@@ -173,13 +173,47 @@ func TestBackendThatIsAListenerOfDillIsRefused(t *testing.T) {
 	onMixed.hear(t, "good", 10)
 	onMixed.only(t, "good")
 
-	// A listener can also come to where a backend is already.
-	later := freeAddr(t)
-	register(t, agent, "early", "early-1", later, freeAddr(t))
-	r.peekSays(later.String())
-	register(t, agent, "later", "later-1", good.Addr(), later)
-	r.peekSays(fmt.Sprintf(`consul/early \S*/early-1 dill.listener=local:\d+: not served: connections would reach dill itself \(%v\)`, later))
-	r.shows(later, good.Addr())
 	probes.hear(t, "good", 10)
 	probes.only(t, "good")
+}
+
+// A service that claims the port of another one's backend gets a reason, however
+// often it asks, and nobody else notices: neither that one nor six of six others.
+// What dill has bound it keeps when a backend is registered there.
+func TestClaimOnABackendsPortHurtsNobody(t *testing.T) {
+	t.Parallel()
+	agent := consultest.New(t, consultest.Options{})
+	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '100ms'\n", agent.Addr()))
+	var serving []*probes
+	var backends, ports []netip.AddrPort
+	for i := range 7 {
+		name := fmt.Sprintf("honest-%d", i)
+		backend, port := talking(t, name), freeAddr(t)
+		register(t, agent, name, name, backend.Addr(), port)
+		r.shows(port, backend.Addr())
+		backends, ports = append(backends, backend.Addr()), append(ports, port)
+		serving = append(serving, probe(t, port))
+	}
+	other := talking(t, "greedy")
+	own := freeAddr(t)
+	register(t, agent, "greedy", "greedy-1", other.Addr(), append(backends, own)...)
+	for i, b := range backends {
+		r.peekSays(fmt.Sprintf(`\n├ consul/greedy \S*/greedy-1 dill.listener=local:%d: taken by a backend of consul/honest-%d \(\S*/honest-%d at %v\)\n`, b.Port(), i, i, b))
+	}
+	r.shows(own, other.Addr())
+	for i, p := range serving {
+		p.hear(t, fmt.Sprintf("honest-%d", i), 20)
+		p.only(t, fmt.Sprintf("honest-%d", i))
+		r.shows(ports[i], backends[i])
+	}
+	if text := r.log.String(); strings.Contains(text, "would reach dill itself") || strings.Contains(text, "cannot be opened") {
+		t.Error("a claim that is refused was tried")
+	}
+
+	// Registered later at a port that is dill's: that backend reaches nobody.
+	greedy := probe(t, own)
+	register(t, agent, "late", "late-1", own, freeAddr(t))
+	r.peekSays(fmt.Sprintf(`consul/late \S*/late-1 dill.listener=local:\d+: not served: connections would reach dill itself \(%v\)`, own))
+	greedy.hear(t, "greedy", 20)
+	greedy.only(t, "greedy")
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -39,6 +36,7 @@ type process struct {
 	engine    *dataplane.Engine
 	publisher *publish.Publisher
 	resolver  *resolve.Resolver
+	host      *host
 	peek      *endpoint.Listener // nil = off
 	profiles  *endpoint.Listener // nil = off
 	read      func(path string) reading
@@ -137,6 +135,7 @@ func (p *process) run(next map[string]wanted) {
 	p.telling.begin()
 	log := p.logging.log
 
+	p.host = newHost(log)
 	p.resolver = resolve.New(nil, func() { p.publisher.NamesChanged() }, log)
 	p.runner = newRunner(p.deciding.ctx, func(s source.Snapshot) { p.publisher.Sink(s) }, log)
 	cfg := publish.Config{Plane: p.engine, Names: p.resolver, Settings: p.settings(p.config, next)}
@@ -151,6 +150,7 @@ func (p *process) run(next map[string]wanted) {
 	}
 	p.publisher = publish.New(cfg, log)
 	p.deciding.wg.Go(func() { p.publisher.Run(p.deciding.ctx) })
+	p.deciding.wg.Go(func() { p.host.watch(p.deciding.ctx, p.publisher.AddressesChanged) })
 	if p.peek != nil {
 		server := peek.New(p.peek, log)
 		p.telling.wg.Go(func() { server.Serve(p.telling.ctx, p.publisher, p.engine) })
@@ -193,7 +193,7 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 			Allowed:      c.Listeners.Allowed,
 			PortMin:      c.Listeners.PortMin,
 			PortMax:      c.Listeners.PortMax,
-			LocalAddrs:   localAddrs(p.logging.log),
+			Local:        p.host.local,
 			AllowWarning: c.Consul.AllowWarning,
 		},
 		Sources:      p.runner.origins(next),
@@ -215,23 +215,6 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 // own lists the addresses that dill itself listens on or waits for.
 func (p *process) own() []*endpoint.Listener {
 	return slices.DeleteFunc([]*endpoint.Listener{p.peek, p.profiles}, func(l *endpoint.Listener) bool { return l == nil })
-}
-
-// localAddrs lists the addresses of this host's interfaces. Without them a
-// backend that is one of dill's own listeners goes unnoticed, which is no reason
-// to serve nothing.
-func localAddrs(log *slog.Logger) []netip.Addr {
-	nets, err := net.InterfaceAddrs()
-	if err != nil {
-		log.Warn("own addresses not known", keyErr, err)
-	}
-	var addrs []netip.Addr
-	for _, n := range nets {
-		if p, err := netip.ParsePrefix(n.String()); err == nil {
-			addrs = append(addrs, p.Addr().Unmap())
-		}
-	}
-	return addrs
 }
 
 // planeConfig translates settings, where 0 is off, for the data plane, where 0

@@ -21,9 +21,11 @@ type Options struct {
 	// as well here.
 	Reserved []netip.AddrPort
 
-	// LocalAddrs are this host's interface addresses. A backend at one of
-	// them can be a listener of dill's on 0.0.0.0 or [::].
-	LocalAddrs []netip.Addr
+	// Local reports whether a connection to an address, which is neither
+	// unspecified nor a loopback one, arrives at this host: at a listener of
+	// dill's on 0.0.0.0 or [::], if it has one. It must not block; nil says no.
+	// A Memo relies on its answers until Moved is called.
+	Local func(netip.Addr) bool
 
 	AllowWarning bool // serve instances in state warning, too
 }
@@ -39,6 +41,9 @@ type Input struct {
 
 	// Incumbents are the present owners ("consul/web") of listeners.
 	Incumbents map[netip.AddrPort]string
+
+	// Bound are the addresses that dill listens on now, sorted.
+	Bound []netip.AddrPort
 }
 
 // Result is what Compile found. The caller owns it.
@@ -69,6 +74,7 @@ type compiler struct {
 
 	// What went into the listener that is being built.
 	named   bool     // host names
+	asked   bool     // answers of Local
 	dialled []uint16 // ports of backends and their proxies
 
 	candidates []candidate // scratch of backends
@@ -80,8 +86,8 @@ func (c *compiler) compile() Result {
 	for _, s := range services {
 		claims = append(claims, s.claims...)
 	}
-	claims = c.award(claims)
-	changed := c.serve(claims)
+	changed := c.listen(c.in.Bound)
+	claims = c.award(c.vacant(services, claims))
 
 	r := Result{Listeners: make([]*route.Listener, 0, len(claims))}
 	for _, cl := range claims {

@@ -57,4 +57,13 @@
 // overlap are one port for this: 0.0.0.0 overlaps every IPv4 address, [::]
 // every IPv6 address (listeners on it are IPv6 only). A service that claims
 // both 0.0.0.0 and 127.0.0.1 has the former.
+//
+// # Backends on this host
+//
+// A claim takes nothing from anybody before dill has bound it. Where a backend
+// of another service is registered, healthy or not, that would catch its
+// connections or its port, the claim is refused. Where dill has bound the
+// address first it is the backend that is refused: connections to it would
+// reach dill itself. A service whose own backend stands at its own claim is
+// served without that backend there.
 package compile

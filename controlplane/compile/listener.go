@@ -126,7 +126,7 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 			}
 			continue
 		}
-		b, addrs, why := c.backend(in, room[:0])
+		b, addrs, why := c.backend(cl, in, room[:0])
 		if why != "" {
 			refuse(why)
 			continue
@@ -148,9 +148,9 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 	return backends
 }
 
-// backend is what stands for an instance, once for each of the addresses that
+// backend is what stands for a member of cl, once for each of the addresses that
 // are appended to room, or why nothing does.
-func (c *compiler) backend(in instance, room []netip.AddrPort) (b route.Backend, addrs []netip.AddrPort, why string) {
+func (c *compiler) backend(cl *claim, in instance, room []netip.AddrPort) (b route.Backend, addrs []netip.AddrPort, why string) {
 	b = route.Backend{
 		Instance:       in.ID,
 		Weight:         cmp.Or(in.weight, clampWeight(in.Instance.Weight)),
@@ -180,7 +180,7 @@ func (c *compiler) backend(in instance, room []netip.AddrPort) (b route.Backend,
 		dialled = dialled[:1]
 		b.Socks = &route.Socks{Addr: dialled[0], User: p.user, Password: p.password}
 	}
-	if own, loop := c.loop(dialled); loop {
+	if own, loop := c.loop(cl, dialled); loop {
 		return b, nil, reason("connections would reach dill itself (%s)", own)
 	}
 	return b, addrs, ""

@@ -27,8 +27,10 @@ func config() Options {
 			"any6": netip.IPv6Unspecified(), "six": netip.IPv6Loopback(),
 		},
 		PortMin: 1024, PortMax: 49151,
-		Reserved:   []netip.AddrPort{ap("127.0.0.1:2323")},
-		LocalAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+		Reserved: []netip.AddrPort{ap("127.0.0.1:2323")},
+		Local: func(a netip.Addr) bool {
+			return a == netip.MustParseAddr("192.0.2.1") || a == netip.MustParseAddr("2001:db8::1")
+		},
 	}
 }
 

@@ -25,11 +25,12 @@ type Memo struct {
 
 	known map[identity]*service // those of the last input
 	round uint64                // counts compilations
+	moves uint64                // counts calls of Moved
 
-	// listening are the awarded addresses, sorted, and served is those and the
+	// bound is that of the last input, and own is those addresses and the
 	// reserved ones, by port. Every built claim is right for these.
-	listening []netip.AddrPort
-	served    map[uint16][]netip.AddrPort
+	bound []netip.AddrPort
+	own   map[uint16][]netip.AddrPort
 }
 
 // identity names a service.
@@ -44,17 +45,19 @@ func (m *Memo) Compile(opt Options, in Input) Result {
 	return c.compile()
 }
 
+// Moved says that Options.Local may answer differently from now on.
+func (m *Memo) Moved() { m.moves++ }
+
 // reset forgets everything.
 func (m *Memo) reset(opt Options) {
 	// The maps and slices of opt are the caller's.
 	opt.Allowed = maps.Clone(opt.Allowed)
 	opt.Reserved = slices.Clone(opt.Reserved)
-	opt.LocalAddrs = slices.Clone(opt.LocalAddrs)
 	*m = Memo{
 		Options: opt,
 		labels:  strings.Join(slices.Sorted(maps.Keys(opt.Allowed)), ", "),
 		known:   make(map[identity]*service),
-		served:  make(map[uint16][]netip.AddrPort),
+		own:     make(map[uint16][]netip.AddrPort),
 	}
 	for _, a := range opt.Reserved {
 		m.reserved = append(m.reserved, unmap(a))
@@ -63,13 +66,14 @@ func (m *Memo) reset(opt Options) {
 		}
 	}
 	for _, a := range m.reserved {
-		m.served[a.Port()] = append(m.served[a.Port()], a)
+		m.own[a.Port()] = append(m.own[a.Port()], a)
 	}
 }
 
+// equal compares all but Local, which is always the same.
 func (o Options) equal(p Options) bool {
 	return o.PortMin == p.PortMin && o.PortMax == p.PortMax && o.AllowWarning == p.AllowWarning &&
-		maps.Equal(o.Allowed, p.Allowed) && slices.Equal(o.Reserved, p.Reserved) && slices.Equal(o.LocalAddrs, p.LocalAddrs)
+		maps.Equal(o.Allowed, p.Allowed) && slices.Equal(o.Reserved, p.Reserved)
 }
 
 // service returns the memory of a service, which is empty when it is new.
@@ -92,46 +96,37 @@ func same(a, b source.Service) bool {
 	return a.CreateIndex == b.CreateIndex && source.EqualInstances(a.Instances, b.Instances)
 }
 
-// serve makes the awarded claims, which are sorted by address, those that dill
-// listens on, and returns the ports at which that is a change.
-func (m *Memo) serve(awarded []*claim) (changed map[uint16]bool) {
-	note := func(a netip.AddrPort) {
-		if changed == nil {
-			changed = make(map[uint16]bool)
-		}
-		changed[a.Port()] = true
+// listen takes over what dill listens on, which is sorted, and returns the
+// ports at which that is a change.
+func (m *Memo) listen(bound []netip.AddrPort) (changed map[uint16]bool) {
+	if slices.Equal(bound, m.bound) {
+		return nil
 	}
-	old := m.listening
-	for _, cl := range awarded {
-		for len(old) > 0 && old[0].Compare(cl.addr) < 0 {
-			note(old[0])
+	changed = make(map[uint16]bool)
+	old := m.bound
+	for _, a := range bound {
+		for len(old) > 0 && old[0].Compare(a) < 0 {
+			changed[old[0].Port()] = true
 			old = old[1:]
 		}
-		if len(old) > 0 && old[0] == cl.addr {
+		if len(old) > 0 && old[0] == a {
 			old = old[1:]
 		} else {
-			note(cl.addr)
+			changed[a.Port()] = true
 		}
 	}
 	for _, a := range old {
-		note(a)
-	}
-	if changed == nil {
-		return nil
+		changed[a.Port()] = true
 	}
 	for port := range changed {
-		delete(m.served, port)
+		delete(m.own, port)
 	}
-	for _, a := range m.reserved {
-		if changed[a.Port()] {
-			m.served[a.Port()] = append(m.served[a.Port()], a)
-		}
-	}
-	m.listening = make([]netip.AddrPort, 0, len(awarded))
-	for _, cl := range awarded {
-		m.listening = append(m.listening, cl.addr)
-		if changed[cl.addr.Port()] {
-			m.served[cl.addr.Port()] = append(m.served[cl.addr.Port()], cl.addr)
+	m.bound = slices.Clone(bound)
+	for _, all := range [][]netip.AddrPort{m.reserved, m.bound} {
+		for _, a := range all {
+			if changed[a.Port()] {
+				m.own[a.Port()] = append(m.own[a.Port()], a)
+			}
 		}
 	}
 	return changed
@@ -143,15 +138,17 @@ func (c *compiler) built(cl *claim, changed map[uint16]bool) *route.Listener {
 	moved := func(port uint16) bool { return changed[port] }
 	last := cl.round
 	cl.round = c.round
-	if cl.listener != nil && last == c.round-1 && !cl.named && (len(changed) == 0 || !slices.ContainsFunc(cl.dialled, moved)) {
+	if cl.listener != nil && last == c.round-1 && !cl.named && !(cl.asked && cl.moves != c.moves) &&
+		(len(changed) == 0 || !slices.ContainsFunc(cl.dialled, moved)) {
 		cl.by.notes = append(cl.by.notes, cl.notes...)
 		return cl.listener
 	}
 	before := len(cl.by.notes)
-	c.named, c.dialled = false, c.dialled[:0]
+	c.named, c.asked, c.dialled = false, false, c.dialled[:0]
 	cl.listener = c.listener(cl)
 	cl.notes = slices.Clone(cl.by.notes[before:])
 	slices.Sort(c.dialled)
-	cl.named, cl.dialled = c.named, slices.Clone(slices.Compact(c.dialled))
+	cl.named, cl.asked, cl.moves = c.named, c.asked, c.moves
+	cl.dialled = slices.Clone(slices.Compact(c.dialled))
 	return cl.listener
 }

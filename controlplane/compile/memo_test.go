@@ -66,6 +66,8 @@ func TestMemo(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		var m Memo
 		opt, in := config(), world(r)
+		here := false
+		opt.Local = func(netip.Addr) bool { return here }
 		names := map[string]netip.Addr{}
 		in.Hosts = func(host string) ([]netip.Addr, error) {
 			if a, ok := names[host]; ok {
@@ -75,13 +77,23 @@ func TestMemo(t *testing.T) {
 		}
 		var table *route.Table
 		for i := range 60 {
-			switch r.IntN(12) {
+			switch r.IntN(14) {
 			case 0:
 				opt.AllowWarning = !opt.AllowWarning
 			case 1:
 				opt.Reserved = []netip.AddrPort{ap(fmt.Sprint("127.0.0.1:", 4999+r.IntN(3)))}
 			case 2:
 				names["slow.test"] = netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + r.IntN(2))})
+			case 3:
+				in.Bound = nil
+				for _, a := range []string{"0.0.0.0:5000", "127.0.0.1:5000", "127.0.0.1:5001", "192.0.2.1:5000", "[::]:5000"} {
+					if r.IntN(2) == 0 {
+						in.Bound = append(in.Bound, ap(a))
+					}
+				}
+			case 4:
+				here = !here
+				m.Moved()
 			default:
 				in = step(in, r)
 			}
@@ -138,8 +150,9 @@ func TestMemoWorksOutWhatChanged(t *testing.T) {
 	in.Snapshots[0].Services[0].Instances = []source.Instance{loop}
 	wantServed(t, m.Compile(config(), in), "127.0.0.1:5000 consul/a i5", "127.0.0.1:5001 consul/b i4", "127.0.0.1:5002 consul/c i3")
 	in.Snapshots = append(in.Snapshots, source.Snapshot{Source: "file", Services: []source.Service{svc("d", 1, inst(6, "dill.listener=local:5003"))}})
+	in.Bound = []netip.AddrPort{ap("127.0.0.1:5000"), ap("127.0.0.1:5003")}
 	wantServed(t, m.Compile(config(), in), "127.0.0.1:5000 consul/a", "127.0.0.1:5001 consul/b i4", "127.0.0.1:5002 consul/c i3", "127.0.0.1:5003 file/d i6")
-	in.Snapshots = in.Snapshots[:1]
+	in.Snapshots, in.Bound = in.Snapshots[:1], in.Bound[:1]
 	wantServed(t, m.Compile(config(), in), "127.0.0.1:5000 consul/a i5", "127.0.0.1:5001 consul/b i4", "127.0.0.1:5002 consul/c i3")
 }
 
@@ -161,6 +174,9 @@ func TestMemoOfALoser(t *testing.T) {
 		{"consul/a", []source.Service{a, b, c}, []string{"127.0.0.1:5000 consul/a", "127.0.0.1:5001 consul/c i3"}},
 	} {
 		in := Input{Snapshots: []source.Snapshot{consul(step.services...)}, Incumbents: map[netip.AddrPort]string{ap("127.0.0.1:5000"): step.owner}}
+		if len(step.services) == 3 {
+			in.Bound = []netip.AddrPort{ap("127.0.0.1:5000"), ap("127.0.0.1:5001")}
+		}
 		wantServed(t, m.Compile(config(), in), step.want...)
 	}
 }

@@ -30,7 +30,7 @@ func world(r *rand.Rand) Input {
 						"dill.strategy=random", "dill.strategy=x", "dill.drain=1s", "dill.proxy_protocol=v1", "dill.x", "y"))
 				}
 				i := inst(id, tags...)
-				i.Host = pick("10.0.0.1", "10.0.0.2", "127.0.0.1", "web.test", "slow.test")
+				i.Host = pick("10.0.0.1", "10.0.0.2", "127.0.0.1", "192.0.2.1", "web.test", "slow.test")
 				i.Port = []int{80, 5000, 0}[r.IntN(3)]
 				i.CreateIndex = uint64(r.IntN(3))
 				i.Health = source.Health(r.IntN(4))

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"net/netip"
-	"slices"
 
 	"dill/controlplane/resolve"
 )
@@ -73,15 +72,29 @@ func unicast(ip netip.Addr) (_ netip.Addr, why string) {
 	return ip, why
 }
 
-// loop reports whether connecting to any of the addresses would reach dill
-// itself, and where.
-func (c *compiler) loop(addrs []netip.AddrPort) (own netip.AddrPort, is bool) {
+// loop reports whether connecting to any of the addresses, for a client of cl,
+// would reach dill itself, and where: at what it listens on, or at cl's own
+// address, which it is about to. Other claims that are not bound take nothing
+// away: they may never be, because what stands there is a backend.
+func (c *compiler) loop(cl *claim, addrs []netip.AddrPort) (own netip.AddrPort, is bool) {
 	for _, a := range addrs {
 		c.dialled = append(c.dialled, a.Port())
-		for _, own := range c.served[a.Port()] {
-			if c.reaches(a.Addr(), own.Addr()) {
-				return own, true
-			}
+		if own, is = c.caught(a); is {
+			return own, true
+		}
+		if a.Port() == cl.addr.Port() && c.reaches(a.Addr(), cl.addr.Addr()) {
+			return cl.addr, true
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// caught reports whether a connection to a reaches what dill listens on, and
+// where.
+func (c *compiler) caught(a netip.AddrPort) (own netip.AddrPort, is bool) {
+	for _, own := range c.own[a.Port()] {
+		if c.reaches(a.Addr(), own.Addr()) {
+			return own, true
 		}
 	}
 	return netip.AddrPort{}, false
@@ -99,10 +112,11 @@ func (c *compiler) reaches(dst, own netip.Addr) bool {
 		return true
 	case !own.IsUnspecified() || own.Is4() != dst.Is4():
 		return false
+	case dst.IsLoopback():
+		return true
 	}
-	return dst.IsLoopback() || slices.ContainsFunc(c.LocalAddrs, func(a netip.Addr) bool {
-		return a.Unmap().WithZone("") == dst
-	})
+	c.asked = true
+	return c.Local != nil && c.Local(dst)
 }
 
 func loopback(unspecified netip.Addr) netip.Addr {

@@ -265,10 +265,12 @@ func TestLoops(t *testing.T) {
 	}
 }
 
+// TestLoopsThroughOthers: what dill has bound decides, not what is claimed.
 func TestLoopsThroughOthers(t *testing.T) {
-	r := compileAll(consul(
+	circle := consul(
 		svc("a", 1, at(inst(1, "dill.listener=local:5000"), "127.0.0.1", 5001)),
-		svc("b", 2, at(inst(1, "dill.listener=local:5001"), "127.0.0.1", 5000))))
+		svc("b", 2, at(inst(1, "dill.listener=local:5001"), "127.0.0.1", 5000)))
+	r := Compile(config(), Input{Snapshots: []source.Snapshot{circle}, Bound: []netip.AddrPort{ap("127.0.0.1:5000"), ap("127.0.0.1:5001")}})
 	wantServed(t, r, "127.0.0.1:5000 consul/a", "127.0.0.1:5001 consul/b")
 	// A port that b does not get is no listener of dill's.
 	r = compileAll(consul(

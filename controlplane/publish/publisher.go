@@ -35,6 +35,7 @@ type Publisher struct {
 	idle       []compile.Idle // of the newest evaluation
 	former     former
 	owners     map[netip.AddrPort]string
+	bound      []netip.AddrPort // what the plane listens on, sorted, as of the last look
 	table      *route.Table
 	memo       compile.Memo
 	dirty      bool      // something changed since the last evaluation
@@ -49,7 +50,8 @@ type Publisher struct {
 type mailbox struct {
 	snapshots map[string]letter
 	settings  *Settings
-	names     bool // an address changed
+	names     bool // a host name has another address
+	moved     bool // this host has other addresses
 }
 
 // letter is the newest snapshot of one source, and what it overtook.
@@ -112,6 +114,10 @@ func (p *Publisher) Configure(s Settings) { p.post(func(m *mailbox) { m.settings
 // NamesChanged says that Names now answers differently for some host.
 func (p *Publisher) NamesChanged() { p.post(func(m *mailbox) { m.names = true }) }
 
+// AddressesChanged says that Settings.Compile.Local now answers differently for
+// some address.
+func (p *Publisher) AddressesChanged() { p.post(func(m *mailbox) { m.moved = true }) }
+
 // Status returns what is published and how it stands. It is immutable, never
 // nil, and costs one atomic load.
 func (p *Publisher) Status() *Status { return p.status.Load() }
@@ -131,6 +137,8 @@ func (p *Publisher) Run(ctx context.Context) {
 	defer p.confirming.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,6 +148,8 @@ func (p *Publisher) Run(ctx context.Context) {
 			p.collect(time.Now())
 		case a := <-p.answers:
 			p.answered(a, time.Now())
+		case <-look.C:
+			p.dirty = p.look() || p.dirty
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -182,7 +192,10 @@ func (p *Publisher) collect(now time.Time) {
 		p.configure(*mail.settings, now)
 		p.dirty = true
 	}
-	if mail.names {
+	if mail.moved {
+		p.memo.Moved()
+	}
+	if mail.names || mail.moved {
 		p.dirty = true
 	}
 	for name, l := range mail.snapshots {

@@ -31,11 +31,21 @@ const (
 	confirmTimeout = 10 * time.Second
 	confirmRetry   = time.Second
 	confirmMax     = 30 * time.Second
+
+	// lookEvery is how often the Publisher looks what the plane has bound. It
+	// looks before each evaluation, too.
+	lookEvery = time.Second
 )
 
-// Plane is what takes a published table: dataplane.Engine. Publish must not
+// Plane is what takes a published table: dataplane.Engine. Neither method may
 // block for long.
-type Plane interface{ Publish(t *route.Table) }
+type Plane interface {
+	Publish(t *route.Table)
+
+	// Listening tells of every listener in the newest table whether it is open:
+	// nil, or why it is not yet.
+	Listening() map[netip.AddrPort]error
+}
 
 // Confirmer reads everything a source knows once more, consistently. The
 // Snapshot counts only if it is Synced and without Err.

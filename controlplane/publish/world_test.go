@@ -172,11 +172,38 @@ func ports(n int) []string {
 	return out
 }
 
-// plane notes what is published and when.
+// plane notes what is published and when, and opens every listener but those in
+// taken.
 type plane struct {
 	mu     sync.Mutex
 	tables []*route.Table
 	times  []time.Time
+	taken  map[netip.AddrPort]bool
+}
+
+func (p *plane) Listening() map[netip.AddrPort]error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := make(map[netip.AddrPort]error)
+	if len(p.tables) > 0 {
+		for _, l := range p.tables[len(p.tables)-1].Listeners {
+			m[l.Addr] = nil
+			if p.taken[l.Addr] {
+				m[l.Addr] = errors.New("address already in use")
+			}
+		}
+	}
+	return m
+}
+
+// take has another process listen at addr, or stop doing so.
+func (p *plane) take(addr netip.AddrPort, is bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken == nil {
+		p.taken = make(map[netip.AddrPort]bool)
+	}
+	p.taken[addr] = is
 }
 
 func (p *plane) Publish(t *route.Table) {

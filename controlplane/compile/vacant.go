@@ -1,0 +1,89 @@
+package compile
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// vacant refuses the claims on ports at which a backend of another service is
+// registered, in whatever health: that port is in use, or will be as soon as the
+// backend is started again. What dill has bound is its own; there it is the
+// backend that is refused.
+func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
+	var fresh portSet
+	for _, cl := range claims {
+		if !c.isBound(cl.addr) {
+			fresh.add(cl.addr.Port())
+		}
+	}
+	if fresh.n == 0 {
+		return claims
+	}
+	there := c.registered(services, &fresh)
+	return slices.DeleteFunc(claims, func(cl *claim) bool {
+		if c.isBound(cl.addr) {
+			return false
+		}
+		for _, b := range there[cl.addr.Port()] {
+			if b.by != cl.by && c.reaches(b.at.Addr(), cl.addr.Addr()) {
+				cl.refuse(reason("taken by a backend of %s (%s at %s)", show(b.by.owner), show(b.instance), b.at))
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// isBound reports whether dill listens on the address of a claim.
+func (c *compiler) isBound(addr netip.AddrPort) bool {
+	return slices.Contains(c.own[addr.Port()], addr)
+}
+
+// resident is a registered backend, or the proxy that it is behind, at an
+// address that dill does not listen on.
+type resident struct {
+	by       *service
+	instance string
+	at       netip.AddrPort
+}
+
+// registered lists the residents of these ports.
+func (c *compiler) registered(services []*service, of *portSet) map[uint16][]resident {
+	all := make(map[uint16][]resident, of.n)
+	var room [8]netip.AddrPort
+	for _, s := range services {
+		for _, in := range s.instances {
+			host, port := in.Host, in.Port
+			if in.proxy != nil {
+				host, port = in.proxy.host, int(in.proxy.port)
+			}
+			if !of.has(port) {
+				continue
+			}
+			addrs, _ := c.targets(room[:0], host, port) // without one it is nowhere
+			for _, a := range addrs {
+				if _, ours := c.caught(a); !ours {
+					all[a.Port()] = append(all[a.Port()], resident{s, in.ID, a})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// portSet is a set of ports.
+type portSet struct {
+	bits [1 << 16 / 64]uint64
+	n    int // ports in it
+}
+
+func (s *portSet) add(port uint16) {
+	if !s.has(int(port)) {
+		s.bits[port/64] |= 1 << (port % 64)
+		s.n++
+	}
+}
+
+func (s *portSet) has(port int) bool {
+	return port >= 0 && port < 1<<16 && s.bits[port/64]&(1<<(port%64)) != 0
+}

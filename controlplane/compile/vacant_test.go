@@ -1,0 +1,130 @@
+package compile
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"dill/controlplane/source"
+)
+
+// TestClaimOnABackendsPortTakesNothing: whoever claims the port at which another
+// service's backend is registered gets a reason, and the other keeps its backend.
+func TestClaimOnABackendsPortTakesNothing(t *testing.T) {
+	for _, tt := range []struct {
+		claim, host string
+		taken       bool
+	}{
+		{"local:6000", "127.0.0.1", true},
+		{"local:6000", "0.0.0.0", true},
+		{"local:6000", "10.0.0.1", false},
+		{"local:6000", "192.0.2.1", false},
+		{"local:6001", "127.0.0.1", false},
+		{"any:6000", "127.0.0.1", true},
+		{"any:6000", "192.0.2.1", true}, // an address of this host
+		{"any:6000", "10.0.0.1", false}, // of another
+		{"any:6000", "::1", false},
+		{"any6:6000", "2001:db8::1", true},
+		{"lan:6000", "192.0.2.1", true},
+		{"local:6000", "local.test", true},
+		{"local:6000", "slow.test", false}, // nobody knows yet
+	} {
+		for _, h := range []source.Health{source.Passing, source.Warning, source.Critical, source.Maintenance} {
+			names := func(host string) ([]netip.Addr, error) {
+				if host == "local.test" {
+					return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+				}
+				return hosts(host)
+			}
+			a := svc("a", 9, health(at(inst(1, "dill.listener=local:5000"), tt.host, 6000), h))
+			b := asks("b", 1, tt.claim)
+			r := Compile(config(), Input{Hosts: names, Snapshots: []source.Snapshot{consul(b), snapshot("file", a)}})
+			for _, l := range r.Listeners {
+				switch {
+				case l.Owner == "consul/b" && tt.taken:
+					t.Errorf("%s is served although %v %s port 6000 is registered", tt.claim, h, tt.host)
+				case l.Owner == "file/a" && h == source.Passing && len(l.Backends) != 1 && tt.host != "slow.test":
+					t.Errorf("%s takes a's backend at %s", tt.claim, tt.host)
+				}
+			}
+			refused := false
+			for _, f := range r.Refused {
+				refused = refused || f.Service == "consul/b" && strings.HasPrefix(f.Reason, "taken by a backend of file/a (i1 at ")
+			}
+			if refused != tt.taken {
+				t.Errorf("%s with %v %s port 6000: refused %+v", tt.claim, h, tt.host, r.Refused)
+			}
+		}
+	}
+}
+
+// TestBoundFirstKeepsItsPort: there it is the backend that is refused, and the
+// listener stays whoever owns it next.
+func TestBoundFirstKeepsItsPort(t *testing.T) {
+	in := Input{
+		Snapshots: []source.Snapshot{consul(
+			svc("a", 1, at(inst(1, "dill.listener=local:5000"), "127.0.0.1", 6000), inst(2, "dill.listener=local:5000")),
+			asks("b", 2, "local:6000"))},
+		Bound: []netip.AddrPort{ap("127.0.0.1:5000"), ap("127.0.0.1:6000")},
+	}
+	r := Compile(config(), in)
+	wantServed(t, r, "127.0.0.1:5000 consul/a i2", "127.0.0.1:6000 consul/b b1")
+	wantRefused(t, r, "consul/a i1|dill.listener=local:5000|not served: connections would reach dill itself (127.0.0.1:6000)")
+	// One that dill has bound does not make room for a wider one that it has not.
+	in.Snapshots = append(in.Snapshots, snapshot("file", svc("c", 1, at(inst(1, "dill.listener=local:5001"), "192.0.2.1", 6000))))
+	in.Snapshots[0].Services[1] = asks("b", 2, "local:6000", "any:6000")
+	r = Compile(config(), in)
+	wantServed(t, r, "127.0.0.1:5000 consul/a i2", "127.0.0.1:5001 file/c i1", "127.0.0.1:6000 consul/b b1")
+	// A backend that is refused is not in the way.
+	in.Snapshots = in.Snapshots[:1]
+	wantServed(t, Compile(config(), in), "0.0.0.0:6000 consul/b b1", "127.0.0.1:5000 consul/a i2")
+}
+
+// TestUnboundClaimTakesNothing, not even from its own service: nothing can be
+// opened where its backend stands, and its other ports need that.
+func TestUnboundClaimTakesNothing(t *testing.T) {
+	web := consul(svc("web", 1, at(inst(1, "dill.listener=local:8080", "dill.listener=local:9090"), "127.0.0.1", 8080),
+		inst(2, "dill.listener=local:8080", "dill.listener=local:9090")))
+	in := Input{Snapshots: []source.Snapshot{web}, Bound: []netip.AddrPort{ap("127.0.0.1:9090")}}
+	wantServed(t, Compile(config(), in), "127.0.0.1:8080 consul/web i2", "127.0.0.1:9090 consul/web i2,i1")
+	in.Bound = []netip.AddrPort{ap("127.0.0.1:8080"), ap("127.0.0.1:9090")}
+	wantServed(t, Compile(config(), in), "127.0.0.1:8080 consul/web i2", "127.0.0.1:9090 consul/web i2")
+}
+
+// TestRefusedClaimIsNoContender: it does not keep the port from a service that
+// could have it.
+func TestRefusedClaimIsNoContender(t *testing.T) {
+	a := svc("a", 9, at(inst(1, "dill.listener=local:6000"), "127.0.0.1", 6000), inst(2, "dill.listener=local:6000"))
+	r := compileAll(consul(asks("b", 1, "local:6000"), a))
+	wantServed(t, r, "127.0.0.1:6000 consul/a i2")
+}
+
+// TestProxyIsThere: the proxy of an instance has a port, too, and what is behind
+// it is somewhere else.
+func TestProxyIsThere(t *testing.T) {
+	a := svc("a", 1, at(inst(1, claim5000, "dill.proxy=socks5://127.0.0.1:6001"), "127.0.0.1", 6000))
+	r := compileAll(consul(a, asks("b", 2, "local:6000", "local:6001")))
+	wantServed(t, r, "127.0.0.1:5000 consul/a i1", "127.0.0.1:6000 consul/b b1")
+	wantRefused(t, r, "consul/b b1|dill.listener=local:6001|taken by a backend of consul/a (i1 at 127.0.0.1:6001)")
+}
+
+// TestMemoMoved: an address that comes to this host is noticed.
+func TestMemoMoved(t *testing.T) {
+	var m Memo
+	here := false
+	opt := config()
+	opt.Local = func(netip.Addr) bool { return here }
+	in := Input{
+		Snapshots: []source.Snapshot{consul(svc("a", 1, at(inst(1, "dill.listener=any:6000"), "10.0.0.9", 6000)), asks("b", 2, "local:5000"))},
+		Bound:     []netip.AddrPort{ap("0.0.0.0:6000"), ap("127.0.0.1:5000")},
+	}
+	before := m.Compile(opt, in)
+	wantServed(t, before, "0.0.0.0:6000 consul/a i1", "127.0.0.1:5000 consul/b b1")
+	here = true
+	m.Moved()
+	after := m.Compile(opt, in)
+	wantServed(t, after, "0.0.0.0:6000 consul/a", "127.0.0.1:5000 consul/b b1")
+	if after.Listeners[1] != before.Listeners[1] {
+		t.Error("what does not depend on it was worked out anew")
+	}
+}

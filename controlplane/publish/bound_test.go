@@ -1,0 +1,133 @@
+package publish
+
+import (
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dill/controlplane/source"
+)
+
+// on puts all instances of a service at 127.0.0.1 and this port.
+func on(port int, s source.Service) source.Service {
+	for i := range s.Instances {
+		s.Instances[i].Host, s.Instances[i].Port = "127.0.0.1", port
+	}
+	return s
+}
+
+func local(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+}
+
+// refuses fails the test unless Peek has exactly these refusals, each written as
+// "service: part of the reason".
+func (w *world) refuses(when string, want ...string) {
+	w.t.Helper()
+	got := w.Status().Table.Refused
+	ok := len(got) == len(want)
+	for i := 0; ok && i < len(want); i++ {
+		service, why, _ := strings.Cut(want[i], ": ")
+		ok = got[i].Service == service && strings.Contains(got[i].Reason, why)
+	}
+	if !ok {
+		w.t.Errorf("%s: refused %+v, want %q", when, got, want)
+	}
+}
+
+// A claim on the port of another service's backend never gets to the plane, and
+// the other's listener does not even linger.
+func TestClaimOnABackendsPortIsRefused(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", on(6000, svc("a", 5000, "n1")))
+		w.serves("before", "5000=n1")
+		w.wait(time.Second)
+		w.tell("file", svc("b", 6000, "n2"))
+		for range 3 {
+			w.serves("claimed", "5000=n1")
+			w.refuses("claimed", "file/b: taken by a backend of consul/a (n1 at 127.0.0.1:6000)")
+			w.wait(time.Minute)
+		}
+		w.tell("consul")
+		w.serves("a has gone", "6000=n2")
+	})
+}
+
+// A port that dill has bound stays open when a backend is registered there.
+func TestBackendOnABoundPortIsRefused(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("file", svc("b", 6000, "n2"))
+		w.wait(time.Second)
+		w.tell("consul", on(6000, svc("a", 5000, "n1")))
+		w.serves("registered there", "6000=n2")
+		w.refuses("registered there", "consul/a: would reach dill itself (127.0.0.1:6000)")
+	})
+}
+
+// A port that dill cannot bind, since the backend that is registered later has
+// it already, is not dill's.
+func TestClaimThatIsNotBoundGivesWay(t *testing.T) {
+	within(t, func(w *world) {
+		w.plane.take(local(6000), true)
+		w.tell("file", svc("b", 6000, "n2"))
+		w.wait(time.Second)
+		w.serves("tried", "6000=n2")
+		w.tell("consul", on(6000, svc("a", 5000, "n1")))
+		w.serves("registered there", "5000=n1")
+		w.refuses("registered there", "file/b: taken by a backend of consul/a")
+	})
+}
+
+// What the plane binds at some time is looked at, although nobody tells.
+func TestLateBindIsNoticed(t *testing.T) {
+	within(t, func(w *world) {
+		s := svc("web", 9090, "n1", "n2")
+		for i := range s.Instances {
+			s.Instances[i].Tags = append(s.Instances[i].Tags, "dill.listener=local:8080")
+		}
+		s.Instances[0].Host, s.Instances[0].Port = "127.0.0.1", 8080
+		w.plane.take(local(8080), true)
+		w.tell("consul", s)
+		w.wait(time.Minute)
+		w.serves("not bound", "8080=n2", "9090=n2,n1")
+		w.plane.take(local(8080), false)
+		w.wait(lookEvery + spacing)
+		w.serves("bound", "8080=n2", "9090=n2")
+	})
+}
+
+// An address that comes to this host makes a backend a listener of dill's: it is
+// refused at once, and does not linger.
+func TestAddressThatComesToTheHost(t *testing.T) {
+	var here atomic.Bool
+	within(t, func(w *world) {
+		s := svc("web", 6000, "n1", "n2")
+		for i := range s.Instances {
+			s.Instances[i].Tags[1] = "dill.listener=any:6000"
+		}
+		s.Instances[0].Host, s.Instances[0].Port = "10.0.0.9", 6000
+		s.Instances[1].Health = source.Critical // and has never passed
+		w.tell("consul", s)
+		w.wait(time.Second)
+		w.serves("elsewhere", "6000=n1")
+		here.Store(true)
+		w.AddressesChanged()
+		w.wait(spacing)
+		w.serves("here, and n2 is all that is left to try", "6000=n2")
+		w.refuses("here", "consul/web: would reach dill itself (0.0.0.0:6000)")
+
+		alone := s
+		alone.Instances = s.Instances[:1]
+		w.wait(time.Second)
+		w.tell("consul", alone)
+		w.serves("nobody is left")
+		here.Store(false)
+		w.AddressesChanged()
+		w.wait(spacing)
+		w.serves("elsewhere again", "6000=n1")
+	}, func(c *Config) {
+		c.Settings.Compile.Local = func(a netip.Addr) bool { return a == netip.MustParseAddr("10.0.0.9") && here.Load() }
+	})
+}

@@ -1,0 +1,95 @@
+package sys
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Routes asks the kernel where it would send packets to, by rtnetlink. The
+// kernel answers within the call that asks, so nothing here waits, and nothing
+// is allocated. One goroutine uses it at a time.
+type Routes struct {
+	fd     int32 // owned; -1 once closed
+	seq    uint32
+	ask    [routeHeader + unix.SizeofRtAttr + 16]byte
+	answer [1024]byte // a route has some 150 bytes; the type stands before what is cut off
+}
+
+// routeHeader is the length of the two headers of a message about a route.
+const routeHeader = unix.SizeofNlMsghdr + unix.SizeofRtMsg
+
+// Open opens the socket.
+func (r *Routes) Open() Errno {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	r.fd = int32(fd)
+	return errno(err)
+}
+
+// Close closes the socket.
+func (r *Routes) Close() {
+	if r.fd >= 0 {
+		Close(r.fd)
+		r.fd = -1
+	}
+}
+
+// Local reports whether a connection to dst would stay on this host: whether
+// the route to it is of the type RTN_LOCAL (RTM_GETROUTE, rtnetlink(7)). An
+// address without a route is not local. With an error nothing is known.
+func (r *Routes) Local(dst netip.Addr) (bool, Errno) {
+	r.seq++
+	question := r.question(dst.Unmap())
+	if _, e := Send(r.fd, question); e != 0 {
+		return false, e
+	}
+	for {
+		n, e := Recv(r.fd, r.answer[:])
+		switch {
+		case e != 0:
+			return false, e
+		case n < routeHeader:
+			return false, unix.EPROTO
+		case binary.NativeEndian.Uint32(r.answer[8:]) != r.seq:
+			continue // of a question that had an error
+		}
+		switch binary.NativeEndian.Uint16(r.answer[4:]) {
+		case unix.RTM_NEWROUTE:
+			m := (*unix.RtMsg)(unsafe.Pointer(&r.answer[unix.SizeofNlMsghdr]))
+			return m.Type == unix.RTN_LOCAL, 0
+		case unix.NLMSG_ERROR:
+			return false, unroutable(Errno(-int32(binary.NativeEndian.Uint32(r.answer[unix.SizeofNlMsghdr:]))))
+		}
+		return false, unix.EPROTO
+	}
+}
+
+// question writes the message that asks for the route to dst.
+func (r *Routes) question(dst netip.Addr) []byte {
+	m := unix.RtMsg{Family: uint8(family(dst)), Dst_len: uint8(dst.BitLen())}
+	size := unix.SizeofRtAttr + dst.BitLen()/8
+	if a := r.ask[routeHeader+unix.SizeofRtAttr:]; dst.Is4() {
+		b := dst.As4()
+		copy(a, b[:])
+	} else {
+		b := dst.As16()
+		copy(a, b[:])
+	}
+	h := unix.NlMsghdr{Len: uint32(routeHeader + size), Type: unix.RTM_GETROUTE, Flags: unix.NLM_F_REQUEST, Seq: r.seq}
+	*(*unix.NlMsghdr)(unsafe.Pointer(&r.ask)) = h
+	*(*unix.RtMsg)(unsafe.Pointer(&r.ask[unix.SizeofNlMsghdr])) = m
+	*(*unix.RtAttr)(unsafe.Pointer(&r.ask[routeHeader])) = unix.RtAttr{Len: uint16(size), Type: unix.RTA_DST}
+	return r.ask[:h.Len]
+}
+
+// unroutable takes the kernel's ways of saying that there is no route for an
+// answer, not for an error.
+func unroutable(e Errno) Errno {
+	switch e {
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL:
+		return 0
+	}
+	return e
+}

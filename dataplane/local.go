@@ -1,0 +1,28 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+
+	"dill/dataplane/internal/sys"
+)
+
+// Local reports whether a connection to addr would stay on this host, by the
+// route that the kernel has for it now. That is true of the addresses of its
+// interfaces, and of all others that are routed to the host itself. It does
+// not wait. With an error nothing is known.
+func Local(addr netip.Addr) (bool, error) {
+	if !addr.IsValid() {
+		return false, nil
+	}
+	var r sys.Routes
+	if e := r.Open(); e != 0 {
+		return false, fmt.Errorf("netlink: %w", e)
+	}
+	defer r.Close()
+	is, e := r.Local(addr.WithZone(""))
+	if e != 0 {
+		return false, fmt.Errorf("route to %s: %w", addr, e)
+	}
+	return is, nil
+}
