@@ -54,6 +54,8 @@ func dispatch(ctx context.Context, args []string) error {
 		return scenario.RunLoad(ctx)
 	case command == peer.GoArg && len(args) == 2: // by this program itself
 		return peer.ServeGo(ctx, args[0], strings.Split(args[1], ","))
+	case command == peer.FloorArg && len(args) == 3: // by this program itself
+		return peer.ServeFloor(ctx, args[0], args[1], args[2])
 	case command == "list":
 		return list()
 	case command == "compare" && len(args) == 2:

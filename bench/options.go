@@ -94,7 +94,7 @@ func parseOptions(args []string) (*options, error) {
 const before = "before"
 
 // notQuick are scenarios that differ from others only in a number.
-var notQuick = []string{"bulk1down", "bulk8user", "rr512", "mixed8", "listeners1", "register300", "size256", "size1K", "size4K", "size16K", "size256K"}
+var notQuick = []string{"bulk1down", "bulk8user", "rr16", "rr512", "mixed8", "listeners1", "register300", "size256", "size1K", "size4K", "size16K", "size256K"}
 
 // choose returns the scenarios to run.
 func (o *options) choose() ([]scenario.Scenario, error) {
@@ -133,6 +133,7 @@ func findPeers(list, self string, dill *peer.Dill) (found []peer.Peer, missing [
 		{"dill", func() (peer.Peer, error) { return dill, nil }},
 		{"nginx", func() (peer.Peer, error) { return peer.FindNginx() }},
 		{"go", func() (peer.Peer, error) { return peer.Go{Self: self}, nil }},
+		{"floor", func() (peer.Peer, error) { return peer.Floor{Self: self}, nil }},
 	}
 	var names []string
 	for _, p := range all {

@@ -124,6 +124,9 @@ func (s *session) takePart(sc scenario.Scenario) []peer.Peer {
 		return sc.Variants(s.rig)
 	}
 	return slices.DeleteFunc(slices.Clone(s.peers), func(p peer.Peer) bool {
+		if p.Name() == (peer.Floor{}).Name() {
+			return !sc.Floor
+		}
 		return sc.Peers != nil && !slices.Contains(sc.Peers, p.Name())
 	})
 }

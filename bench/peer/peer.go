@@ -26,7 +26,7 @@ import (
 
 // Peer is one way from the client to the sink.
 type Peer interface {
-	// Name is the short name: "direct", "go", "haproxy", "nginx", "dill".
+	// Name is the short name: "direct", "floor", "go", "haproxy", "nginx", "dill".
 	Name() string
 
 	// Version is what the program says it is.

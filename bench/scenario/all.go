@@ -18,7 +18,8 @@ func All() []Scenario {
 		bulk("bulk1user", 1, false, unprivileged),
 		bulk("bulk8user", 8, false, unprivileged),
 		requests("rr1", 1, 64),
-		requests("rr64", 64, 64),
+		overFloor(requests("rr16", 16, 64)),
+		overFloor(requests("rr64", 64, 64)),
 		few(requests("rr512", 512, 64)),
 		mixed(8),
 		mixed(64),
@@ -42,6 +43,12 @@ func All() []Scenario {
 		procs("procs-rr", "request/response, 64 connections", load.Spec{Kind: load.Requests, Conns: 64, Size: 64}),
 		procs("procs-bulk", "bulk, 8 streams", load.Spec{Kind: load.Bulk, Conns: 8}),
 	)
+}
+
+// overFloor has the floor take part in s.
+func overFloor(s Scenario) Scenario {
+	s.Floor = true
+	return s
 }
 
 // few has s measured less often, as no target hangs on it.

@@ -27,7 +27,8 @@ import (
 type Scenario struct {
 	Name  string
 	Title string
-	Peers []string // who can take part; nil = everybody
+	Peers []string // who can take part; nil = everybody but the floor
+	Floor bool     // the floor takes part, too
 	Pairs int      // at most how many rounds; 0 = as many as asked for
 	Show  []string // metrics in the table, the first one in plots
 

@@ -16,12 +16,20 @@ import (
 )
 
 // Listen returns a non-blocking socket that listens at an IPv4 address.
-func Listen(addr netip.AddrPort) (fd int, err error) {
+func Listen(addr netip.AddrPort) (fd int, err error) { return listen(addr, false) }
+
+// ListenShared is Listen beside other such sockets (SO_REUSEPORT).
+func ListenShared(addr netip.AddrPort) (fd int, err error) { return listen(addr, true) }
+
+func listen(addr netip.AddrPort, shared bool) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && shared {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
 	if err == nil {
 		// Accepted sockets inherit it.
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
