@@ -89,6 +89,23 @@ func TestOpenOptionsFallToTheDefault(t *testing.T) {
 	}
 }
 
+// TestWordsAreNotShown: a secret that stands where a word should, or under a key
+// that nobody knows, is not for Peek; wrong numbers and durations are shown.
+func TestWordsAreNotShown(t *testing.T) {
+	for tag, claim := range map[string]string{
+		"dill.strategy=s3cret":       "dill.strategy=…",
+		"dill.proxy_protocol=s3cret": "dill.proxy_protocol=…",
+		"dill.token=s3cret":          "dill.token=…",
+		"dill.weight=70000":          "dill.weight=70000",
+		"dill.drain=25h":             "dill.drain=25h",
+	} {
+		r := compileAll(consul(svc("web", 1, inst(1, claim5000, tag))))
+		if len(r.Refused) != 1 || r.Refused[0].Claim != claim || strings.Contains(r.Refused[0].Reason, "s3cret") {
+			t.Errorf("%q: refused %+v, want %q", tag, r.Refused, claim)
+		}
+	}
+}
+
 // TestClosedOptionsRefuseTheInstance: who asked for protection is not served
 // without it, the others are.
 func TestClosedOptionsRefuseTheInstance(t *testing.T) {

@@ -23,7 +23,9 @@ func show(s string) string { return escape(s, maxShown, true) }
 
 // showTag is show for a tag. Anything that could be the credentials of a URL
 // is masked, wherever it stands: a user who misspells dill.proxy must not find
-// the password in Peek. Of a tag without a known key only the key is shown.
+// the password in Peek. Of a tag without a known key only the key is shown, and
+// of one that wants a word: any other word may be a secret in the wrong place. A
+// wrong number, duration or address explains itself only when it is seen.
 func showTag(tag string) string {
 	key, value, found := strings.Cut(tag, "=")
 	key, _, url := strings.Cut(key, "://")
@@ -32,7 +34,7 @@ func showTag(tag string) string {
 		return show(key) + "://***"
 	case !found:
 		return show(maskUser(key))
-	case !known(key):
+	case !known(key) || key == keyStrategy || key == keyProxyProtocol:
 		return show(maskUser(key)) + "=…"
 	case key == keyProxy || strings.Contains(value, "://"):
 		return key + "=***"

@@ -22,7 +22,7 @@ func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []n
 	case host == "":
 		return addrs, "no address"
 	case !resolve.ValidName(host):
-		return addrs, reason("%s is neither an IP address nor a host name", show(host))
+		return addrs, reason("%s is neither an IP address nor a host name", show(maskUser(host)))
 	}
 	if why := badPort(port); why != "" {
 		return addrs, why

@@ -52,7 +52,7 @@ func (l *loader) consulVariables(environ []string) error {
 		if cv.invert {
 			b, err := strconv.ParseBool(v)
 			if err != nil {
-				return &Error{Place: cv.name, Value: show(v, false), Want: "want true or false"}
+				return &Error{Place: cv.name, Want: "want true or false"}
 			}
 			v = strconv.FormatBool(!b)
 		}
@@ -75,7 +75,7 @@ func (l *loader) consulSSL(vars map[string]string) error {
 	}
 	on, err := strconv.ParseBool(v)
 	if err != nil {
-		return &Error{Place: consulSSL, Value: show(v, false), Want: "want true or false"}
+		return &Error{Place: consulSSL, Want: "want true or false"}
 	}
 	address := &l.config.Consul.Address
 	if rest, plain := strings.CutPrefix(*address, "http://"); on && plain {
@@ -135,11 +135,11 @@ func (l *loader) check() error {
 	}
 	if _, ok := routing.FormatOf(c.File.Path); !ok && c.File.Path != "" {
 		s := l.found("file.path")
-		return &Error{s.place, s.key, show(s.value, false), "want a name that ends in " + routing.Extensions}
+		return &Error{s.place, s.key, show(s.value), "want a name that ends in " + routing.Extensions}
 	}
 	if c.Consul.Token != "" && c.Consul.TokenFile != "" {
 		s := l.found("consul.token_file")
-		return &Error{s.place, s.key, show(s.value, false), "want either this or consul.token"}
+		return &Error{s.place, s.key, show(s.value), "want either this or consul.token"}
 	}
 	if c.Consul.Enabled {
 		if err := l.checkTLS("consul.tls.", c.Consul.TLS); err != nil {
@@ -161,7 +161,7 @@ func (l *loader) checkTLS(prefix string, t TLS) error {
 			name, other = other, name
 		}
 		s := l.found(name)
-		return &Error{s.place, s.key, show(s.value, false), "want " + other + ", too"}
+		return &Error{s.place, s.key, show(s.value), "want " + other + ", too"}
 	}
 	for _, f := range []struct{ name, path string }{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
 		if f.path == "" {
@@ -169,7 +169,7 @@ func (l *loader) checkTLS(prefix string, t TLS) error {
 		}
 		if _, err := regular.Read(f.path, regular.PEMLimit); err != nil {
 			s := l.found(prefix + f.name)
-			return &Error{s.place, s.key, show(f.path, false), "want a PEM file that can be read: " + err.Error()}
+			return &Error{s.place, s.key, show(f.path), "want a PEM file that can be read: " + err.Error()}
 		}
 	}
 	return nil

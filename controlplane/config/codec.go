@@ -12,6 +12,8 @@ import (
 	"github.com/hashicorp/hcl/hcl/token"
 	"github.com/magiconair/properties"
 	"github.com/spf13/viper"
+
+	"dill/controlplane/syntax"
 )
 
 // formats maps what a file's name ends in to the format Viper knows it by.
@@ -72,7 +74,7 @@ func decodeHCL(b []byte, into map[string]any) (err error) {
 	// The token package panics on a number it cannot hold, such as 1e999.
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%v", r)
+			err = fmt.Errorf("%v", r) // syntax.Describe shows none of it
 		}
 	}()
 	f, err := hcl.ParseBytes(b)
@@ -116,7 +118,7 @@ func hclItem(item *ast.ObjectItem, into map[string]any) error {
 	}
 	name := hclName(key)
 	if _, twice := into[name]; twice {
-		return fmt.Errorf("line %d: %s is set twice", key.Pos().Line, name)
+		return hclError(key, name+" is set twice")
 	}
 	v, err := hclValue(item.Val)
 	into[name] = v
@@ -135,7 +137,7 @@ func hclBlock(key *ast.ObjectKey, outer map[string]any) (map[string]any, error) 
 	case map[string]any:
 		return v, nil
 	}
-	return nil, fmt.Errorf("line %d: %s is a value and a block", key.Pos().Line, name)
+	return nil, hclError(key, name+" is a value and a block")
 }
 
 func hclName(key *ast.ObjectKey) string {
@@ -168,7 +170,11 @@ func hclValue(n ast.Node) (any, error) {
 		inner := map[string]any{}
 		return inner, hclObject(n.List, inner)
 	}
-	return nil, fmt.Errorf("line %d: a value that is no string, number, boolean, list or object", n.Pos().Line)
+	return nil, hclError(n, "a value that is no string, number, boolean, list or object")
+}
+
+func hclError(at ast.Node, reason string) error {
+	return &syntax.Error{Line: at.Pos().Line, Column: at.Pos().Column, Reason: oneLine(reason)}
 }
 
 // stringKeys turns the maps that YAML has for keys that are no strings into

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"fmt"
 	neturl "net/url"
 	"regexp"
@@ -33,20 +32,29 @@ func (e *Error) Error() string {
 // hidden stands for a secret in everything that is printed.
 const hidden = "***"
 
-// show prints a value for an Error: on one line, short, and without secrets.
-func show(v any, secret bool) string {
-	if secret {
+// show prints a value of k for an Error, "" where it could be anything.
+func (k *Key) show(v any) string {
+	switch {
+	case k.Secret:
 		return strconv.Quote(hidden)
+	case k.field(new(Config)).free():
+		return ""
 	}
+	return show(v)
+}
+
+// show prints a value for an Error: on one line, short, and without secrets. Of
+// what has values inside it only names the kind.
+func show(v any) string {
 	switch v := v.(type) {
 	case string:
 		return strconv.Quote(shorten(mask(v)))
 	case nil:
 		return "nothing"
-	case map[string]any, []any:
-		if b, err := json.Marshal(v); err == nil {
-			return shorten(mask(string(b)))
-		}
+	case map[string]any:
+		return "a section"
+	case []any:
+		return "a list"
 	}
 	return shorten(oneLine(fmt.Sprint(v)))
 }
@@ -68,8 +76,7 @@ func oneLine(s string) string {
 }
 
 var (
-	userinfo   = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://)?.*@`)
-	secretName = regexp.MustCompile(`(?i)token|secret|passw|credential|auth`)
+	userinfo = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://)?.*@`)
 )
 
 // mask hides what may be secret in a URL: everything before the @, since a

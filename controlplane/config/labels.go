@@ -30,6 +30,7 @@ type labelMap struct{ field *map[string]netip.Addr }
 
 func (l labelMap) kind() string { return "map of labels to IP addresses" }
 func (l labelMap) want() string { return wantLabels }
+func (l labelMap) free() bool   { return false }
 
 func (l labelMap) masked() string { return l.literal() }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dill/controlplane/regular"
+	"dill/controlplane/syntax"
 )
 
 // layer is what one place says, under the names of the table.
@@ -54,7 +55,7 @@ func (l *layer) put(k *Key, entry string, s setting) error {
 	if old.place != s.place {
 		also = old.place
 	}
-	return &Error{s.place, s.key, show(s.value, k.Secret), "a setting only once; it is also set as " + also}
+	return &Error{s.place, s.key, k.show(s.value), "a setting only once; it is also set as " + also}
 }
 
 // fileMost is the longest configuration file, in bytes.
@@ -85,7 +86,7 @@ func parseFile(path string, b []byte) (*layer, error) {
 	}
 	tree := map[string]any{}
 	if err := d.Decode(b, tree); err != nil {
-		return nil, &Error{Place: path, Want: "want valid " + formatName(format) + ": " + describe(err, b)}
+		return nil, &Error{Place: path, Want: "want valid " + formatName(format) + ": " + syntax.Describe(format, b, err).Error()}
 	}
 	stringKeys(tree)
 	l := newLayer()
@@ -132,7 +133,7 @@ func (l *layer) addNode(spelled string, v any, path string) error {
 		return unknownKey(s, name)
 	}
 	if v != nil && !isTree {
-		return &Error{path, spelled, show(v, false), "want a section with the keys " + within(name)}
+		return &Error{path, oneLine(spelled), "", "want a section with the keys " + within(name)}
 	}
 	l.sections[name] = true
 	return nil
@@ -164,6 +165,7 @@ func within(section string) string {
 	return strings.Join(names, ", ")
 }
 
+// unknownKey does not show the value: nobody knows what it is.
 func unknownKey(s setting, name string) error {
 	names := make([]string, 0, len(keys))
 	for _, k := range keys {
@@ -179,14 +181,7 @@ func unknownKey(s setting, name string) error {
 	default:
 		want += "; the sections are " + sectionNames()
 	}
-	return &Error{s.place, oneLine(s.key), show(s.value, hasSecret(name, guess)), want}
-}
-
-// hasSecret guesses whether an unknown name was meant for a secret. guess is
-// what it probably means.
-func hasSecret(name, guess string) bool {
-	k := keyByName[guess]
-	return secretName.MatchString(name) || k != nil && k.Secret
+	return &Error{s.place, oneLine(s.key), "", want}
 }
 
 func sectionNames() string {
@@ -251,7 +246,7 @@ func readEnviron(environ []string) (*layer, error) {
 			if serviceLink.MatchString(line) {
 				continue
 			}
-			return nil, unknownVariable(name, v)
+			return nil, unknownVariable(name)
 		}
 		if err := l.put(k, entry, setting{v, name, k.Name}); err != nil {
 			return nil, err
@@ -260,20 +255,17 @@ func readEnviron(environ []string) (*layer, error) {
 	return l, nil
 }
 
-func unknownVariable(name, v string) error {
+func unknownVariable(name string) error {
 	var names []string
 	for _, k := range keys {
 		names = append(names, k.Env())
 	}
 	guess := nearest(name, names)
 	want := "unknown variable, the reference lists those that dill reads"
-	key := ""
 	if guess != "" {
 		want = "unknown variable, did you mean " + guess + "?"
-		k, _ := variable(strings.TrimPrefix(guess, envPrefix))
-		key = k.Name
 	}
-	return &Error{Place: "environment", Key: oneLine(name), Value: show(v, hasSecret(name, key)), Want: want}
+	return &Error{Place: "environment", Key: oneLine(name), Want: want}
 }
 
 // formatName is how people call a format.

@@ -1,14 +1,11 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/viper"
 )
 
@@ -113,9 +110,9 @@ func (l *loader) fill(k *Key) error {
 		panic("dill: BUG: default of " + k.Name + " is not accepted: " + err.Error())
 	}
 	if e, ok := errors.AsType[*entryError](err); ok {
-		return &Error{s.place, oneLine(s.key + "." + e.entry), show(e.value, false), "want " + e.want}
+		return &Error{s.place, oneLine(s.key + "." + e.entry), show(e.value), "want " + e.want}
 	}
-	return &Error{s.place, s.key, show(raw, k.Secret), "want " + field.want()}
+	return &Error{s.place, s.key, k.show(raw), "want " + field.want()}
 }
 
 // found returns where the value of a key comes from; its place is "" for a
@@ -139,23 +136,4 @@ func (l *loader) sources() {
 	if len(c.Sources()) == 0 {
 		c.Consul.Enabled = true
 	}
-}
-
-// quoted is a piece of the file in a decoder's complaint.
-var quoted = regexp.MustCompile("`[^`]*`")
-
-// describe puts what a decoder complains about in one line, with the line of
-// the file where the decoder knows it, and without pieces of the file, which
-// may be secrets. b is the file.
-func describe(err error, b []byte) string {
-	text := quoted.ReplaceAllString(oneLine(err.Error()), "…")
-	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
-		row, _ := e.Position()
-		return fmt.Sprintf("line %d: %s", row, strings.TrimPrefix(oneLine(e.Error()), "toml: "))
-	}
-	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		before := b[:min(int(e.Offset), len(b))]
-		return fmt.Sprintf("line %d: %s", 1+strings.Count(string(before), "\n"), text)
-	}
-	return shorten(strings.TrimPrefix(text, "yaml: "))
 }

@@ -25,6 +25,10 @@ type value interface {
 	kind() string
 	// want says exactly what set accepts, for whoever got it wrong.
 	want() string
+	// free reports whether a value that is not accepted may be anything, a
+	// secret in the wrong place too, and so is not to be printed. A wrong number
+	// or address explains itself only when it is.
+	free() bool
 }
 
 // errWant is the answer of set to anything that is not what want says.
@@ -47,6 +51,7 @@ type scalar[T any] struct {
 	name  string
 	wants string
 	mask  func(T) T // nil = nothing in it is secret
+	word  bool      // see value.free
 }
 
 func (s scalar[T]) set(raw any) error {
@@ -61,6 +66,7 @@ func (s scalar[T]) set(raw any) error {
 func (s scalar[T]) literal() string { return s.print(*s.field) }
 func (s scalar[T]) kind() string    { return s.name }
 func (s scalar[T]) want() string    { return s.wants }
+func (s scalar[T]) free() bool      { return s.word }
 
 func (s scalar[T]) masked() string {
 	if s.mask == nil {
@@ -130,7 +136,7 @@ func boolean(field *bool) value {
 			return b, err == nil
 		}
 		return false, false
-	}, print: strconv.FormatBool, name: "boolean", wants: "true or false"}
+	}, print: strconv.FormatBool, name: "boolean", wants: "true or false", word: true}
 }
 
 func share(field *float64) value {
@@ -244,7 +250,7 @@ func text[T ~string](field *T) value {
 		s, ok := raw.(string)
 		s = strings.TrimSpace(s)
 		return T(s), ok && len(s) <= 4096 && printable(s)
-	}, print: func(s T) string { return strconv.Quote(string(s)) }, name: "text", wants: "text without control characters (numbers need quotes)"}
+	}, print: func(s T) string { return strconv.Quote(string(s)) }, name: "text", wants: "text without control characters (numbers need quotes)", word: true}
 }
 
 // filePath is text that names a file; whether it is there is for others to see.
@@ -263,7 +269,7 @@ func choice(field *string, options ...string) value {
 		s, _ := raw.(string)
 		s = strings.ToLower(strings.TrimSpace(s))
 		return s, slices.Contains(options, s)
-	}, print: strconv.Quote, name: "`" + strings.Join(options, "`, `") + "`", wants: oneOf(options)}
+	}, print: strconv.Quote, name: "`" + strings.Join(options, "`, `") + "`", wants: oneOf(options), word: true}
 }
 
 func oneOf(options []string) string {
@@ -289,5 +295,5 @@ func level(field *slog.Level) value {
 		}
 		return 0, false
 	}, print: func(l slog.Level) string { return strconv.Quote(strings.ToLower(l.String())) },
-		name: "`debug`, `info`, `warn`, `error`", wants: "debug, info, warn or error"}
+		name: "`debug`, `info`, `warn`, `error`", wants: "debug, info, warn or error", word: true}
 }

@@ -102,19 +102,21 @@ func TestUnusableDocument(t *testing.T) {
 		{"toml syntax", TOML, "[[services]]\nname = \"a\nlistener", "line 2, column "},
 		{"yaml syntax", YAML, "services:\n  - name: \"a\n", "line "},
 		{"yaml tab", YAML, "services:\n\t- name: a", "line 2: "},
-		{"yaml key twice", YAML, "services:\n  - name: a\n    name: b\n", `line 3: mapping key "name" already defined`},
+		{"yaml key twice", YAML, "services:\n  - name: a\n    name: b\n", `line 3: key "name" already defined`},
 		{"yaml anchor of itself", YAML, "services: &a [*a]", "contains itself"},
 		{"two yaml documents", YAML, "services: []\n---\nservices: []\n", "more than one document"},
-		{"json syntax", JSON, "{\"services\": [\n{\"name\": \"a\",}\n]}", "line 2: "},
-		{"cut off json", JSON, "{\"services\": [\n{\"name\": \"a\"", "line 2: unexpected end"},
+		{"json syntax", JSON, "{\"services\": [\n{\"name\": \"a\",}\n]}", "line 2, column 14: "},
+		{"cut off json", JSON, "{\"services\": [\n{\"name\": \"a\"", "line 2, column 12: unexpected end"},
 		{"two json values", JSON, `{"services": []} {}`, "after top-level value"},
 		{"json list twice", JSON, `{"services": [], "services": []}`, "twice"},
 		{"json array", JSON, `[]`, "no object"},
 		{"toml table", TOML, "[services]\nname = \"a\"\n", "services is a table; want a list"},
 		{"yaml null", YAML, "services:\n", "services is empty; want a list"},
 		{"json string", JSON, `{"services": "a"}`, "services is no list"},
-		{"html", JSON, "<html>", "line 1: invalid character '<'"},
-		{"html as yaml", YAML, "<html>\n<body>hello</body>\n", "cannot unmarshal"},
+		{"html", JSON, "<html>", "line 1, column 1: invalid character '<'"},
+		{"html as yaml", YAML, "<html>\n<body>hello</body>\n", "line 1: not understood; want key: value"},
+		{"secret in toml", TOML, "[[services]]\nproxy = s3cret", "line 2, column 9: "},
+		{"secret in yaml", YAML, "services:\n- proxy: *s3cret", "line 2, column 10: unknown anchor"},
 		{"too long", YAML, strings.Repeat("#", MaxSize+1), "want at most 16777216"},
 		{"unknown format", 0, "services: []", "none of TOML, YAML, JSON"},
 	} {
@@ -125,6 +127,9 @@ func TestUnusableDocument(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %q, want one line with %q", err, tt.want)
+			}
+			if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("the document is quoted: %v", err)
 			}
 		})
 	}

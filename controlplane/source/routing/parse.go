@@ -8,10 +8,11 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 	"go.yaml.in/yaml/v3"
+
+	"dill/controlplane/syntax"
 )
 
 // listKey is the one field of a document.
@@ -42,7 +43,7 @@ func (e entry) table() (map[string]any, error) {
 		dec := json.NewDecoder(bytes.NewReader(e.raw))
 		dec.UseNumber()
 		if err := dec.Decode(&v); err != nil {
-			return nil, plain("json: ", err)
+			return nil, syntax.Describe("json", e.raw, err)
 		}
 	}
 	fields, ok := v.(map[string]any)
@@ -76,11 +77,7 @@ func parse(f Format, data []byte) (tree, error) {
 func parseTOML(data []byte) (tree, error) {
 	var top map[string]any
 	if err := toml.Unmarshal(data, &top); err != nil {
-		if at, ok := errors.AsType[*toml.DecodeError](err); ok {
-			row, column := at.Position()
-			return tree{}, fmt.Errorf("line %d, column %d: %w", row, column, plain("toml: ", err))
-		}
-		return tree{}, plain("toml: ", err)
+		return tree{}, syntax.Describe("toml", data, err)
 	}
 	t, elements, err := listed(top)
 	if err != nil {
@@ -144,18 +141,18 @@ func parseYAML(data []byte) (tree, error) {
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 		return tree{}, errNoList // comments alone
 	} else if err != nil {
-		return tree{}, yamlError(err)
+		return tree{}, syntax.Describe("yaml", data, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); err == nil {
 		return tree{}, errors.New("more than one document; want one")
 	} else if !errors.Is(err, io.EOF) {
-		return tree{}, yamlError(err)
+		return tree{}, syntax.Describe("yaml", data, err)
 	}
 	// In one go: the decoder's guard against aliases that multiply counts per
 	// call.
 	var top map[string]any
 	if err := doc.Decode(&top); err != nil {
-		return tree{}, yamlError(err)
+		return tree{}, syntax.Describe("yaml", data, err)
 	}
 	t, elements, err := listed(top)
 	if err != nil {
@@ -191,36 +188,9 @@ func elementLines(doc *yaml.Node, n int) []int {
 	return lines
 }
 
-func yamlError(err error) error {
-	if at, ok := errors.AsType[*yaml.TypeError](err); ok && len(at.Errors) > 0 {
-		err = errors.New(at.Errors[0]) // one of them will do
-	}
-	return plain("yaml: ", err)
-}
-
-// plain returns a parser's message without its prefix and as one clean line:
-// parsers quote what they choke on as it is.
-func plain(prefix string, err error) error {
-	const most = 200
-	text := strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.TrimPrefix(err.Error(), prefix))
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return errors.New(strings.TrimSpace(text))
-}
-
 func parseJSON(data []byte) (tree, error) {
 	if !json.Valid(data) {
-		err := json.Unmarshal(data, new(json.RawMessage))
-		if at, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return tree{}, fmt.Errorf("line %d: %w", 1+bytes.Count(data[:at.Offset], []byte("\n")), plain("", err))
-		}
-		return tree{}, plain("", err)
+		return tree{}, syntax.Describe("json", data, json.Unmarshal(data, new(json.RawMessage)))
 	}
 	// The document is valid from here on: tokens come without errors.
 	dec := json.NewDecoder(bytes.NewReader(data))
