@@ -21,7 +21,7 @@ const listKey = "services"
 // isListKey tells whether a field is the list: names count in any case.
 func isListKey(key string) bool { return strings.EqualFold(key, listKey) }
 
-var errTwoLists = fmt.Errorf("%s is there twice", listKey)
+var errTwoLists = fmt.Errorf("%s is there twice, upper and lower case are the same", listKey)
 
 // tree is a parsed document before anything in it was judged.
 type tree struct {
