@@ -125,8 +125,8 @@ func TestFindPeers(t *testing.T) {
 	}
 	t.Setenv("PATH", t.TempDir())
 	found, missing, err := findPeers("", "self", nil)
-	if err != nil || len(found)+len(missing) != 4 {
-		t.Errorf("%v and missing %v, %v; want four in all", found, missing, err)
+	if err != nil || len(found)+len(missing) != 5 {
+		t.Errorf("%v and missing %v, %v; want five in all", found, missing, err)
 	}
 	for _, m := range missing {
 		if !strings.Contains(m, "apt-get install") {
