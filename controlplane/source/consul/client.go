@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strconv"
@@ -45,7 +46,6 @@ type client struct {
 	prefix    string // of every path
 	transport *http.Transport
 	counters  *counters
-	crowd     crowd
 }
 
 // query says how to ask.
@@ -72,7 +72,7 @@ func newClient(cfg Config, tok *token, dial dialFunc, count *counters) (*client,
 	}
 	c := &client{cfg: cfg, token: tok, counters: count}
 	c.transport = &http.Transport{
-		DialContext:            counted(dial, &count.connections, &c.crowd),
+		DialContext:            counted(dial, &count.connections),
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    2 * dialTimeout,
 		ForceAttemptHTTP2:      true,
@@ -194,6 +194,10 @@ func (c *client) ask(ctx context.Context, q query, call func(*api.QueryOptions) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, replyKey{}, &r), limit)
 	defer cancel()
+	var conn net.Conn // the last one that was tried
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { conn = info.Conn },
+	})
 	options := &api.QueryOptions{
 		Token:             text,
 		Filter:            q.filter,
@@ -204,9 +208,13 @@ func (c *client) ask(ctx context.Context, q query, call func(*api.QueryOptions) 
 	if q.index > 0 {
 		options.WaitTime = c.cfg.Wait
 	}
-	err = call(options.WithContext(ctx))
-	if err != nil && broken(err) && ctx.Err() != nil {
+	err = call(options.WithContext(traced))
+	switch {
+	case err == nil, !broken(err):
+	case ctx.Err() != nil:
 		err = ctx.Err() // whatever it broke, the time was out
+	default:
+		err = unwanted(conn, err)
 	}
 	return r, err
 }

@@ -3,6 +3,7 @@ package consul
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -31,56 +32,70 @@ func dialer(address string) dialFunc {
 	return d.DialContext
 }
 
-// counted counts connections for as long as they are open, and notes when one
-// was not wanted.
-func counted(dial dialFunc, open *gauge, crowd *crowd) dialFunc {
+// counted counts connections for as long as they are open, and notes which of
+// them was not wanted.
+func counted(dial dialFunc, open *gauge) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
 		open.add(1)
-		return &countedConn{Conn: conn, open: open, crowd: crowd}, nil
+		return &countedConn{Conn: conn, open: open}, nil
 	}
 }
 
 type countedConn struct {
 	net.Conn
-	open     *gauge
-	crowd    *crowd
-	closed   atomic.Bool
-	answered atomic.Bool // something was read
+	open   *gauge
+	closed atomic.Bool
+	fate   atomic.Int32
 }
 
-// errCrowded is what comes over a connection that the agent did not want. One
-// that allows no more from this address says so before it was asked anything,
-// or just hangs up, and neither is something that package http has a name for.
-var errCrowded = errors.New("consul allows no more connections from this address")
+// The fates of a connection.
+const (
+	unanswered int32 = iota
+	answered         // something was read
+	crowdedOut       // errCrowded was read
+	hungUpOn         // it ended before anything was read
+)
+
+var (
+	// errCrowded is what an agent says over a connection beyond the number it
+	// allows from one address, before it was asked anything.
+	errCrowded = errors.New("consul allows no more connections from this address")
+
+	// errHungUp is a new connection that ends without a word. Agents before 1.8
+	// do that instead, those that are killed do it, and so do proxies.
+	errHungUp = errors.New("consul hung up on a new connection")
+)
+
+// crowdedText is what agents write, with status 429. Without it, 429 is about the
+// rate of requests.
+const crowdedText = "too many concurrent connections"
 
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if c.answered.Load() {
+	if c.fate.Load() == answered {
 		return n, err
 	}
 	switch {
-	case n > 0:
-		c.answered.Store(true)
-		if bytes.HasPrefix(p[:n], []byte("HTTP/1.1 429")) {
-			c.crowd.note()
-			return 0, errCrowded
-		}
-	case hungUp(err):
-		c.crowd.note()
+	case n > 0 && bytes.HasPrefix(p[:n], []byte("HTTP/1.1 429")) && bytes.Contains(p[:n], []byte(crowdedText)):
+		c.fate.Store(crowdedOut)
 		return 0, errCrowded
+	case n > 0:
+		c.fate.Store(answered)
+	case hungUp(err):
+		c.fate.CompareAndSwap(unanswered, hungUpOn)
+		return 0, errHungUp
 	}
 	return n, err
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if hungUp(err) && !c.answered.Load() {
-		c.crowd.note()
-		err = errCrowded
+	if hungUp(err) && c.fate.CompareAndSwap(unanswered, hungUpOn) {
+		err = errHungUp
 	}
 	return n, err
 }
@@ -96,10 +111,21 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// crowd remembers when the agent last refused a connection. Package http may
-// have another word for what that did to a query.
-type crowd struct{ at atomic.Int64 }
-
-func (c *crowd) note() { c.at.Store(time.Now().UnixNano()) }
-
-func (c *crowd) recent() bool { return time.Since(time.Unix(0, c.at.Load())) < 2*time.Second }
+// unwanted returns what became of the connection that a query failed on, if it
+// was not wanted, and else err: package http may have another word for it.
+func unwanted(conn net.Conn, err error) error {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	c, ok := conn.(*countedConn)
+	if !ok {
+		return err
+	}
+	switch c.fate.Load() {
+	case crowdedOut:
+		return errCrowded
+	case hungUpOn:
+		return errHungUp
+	}
+	return err
+}

@@ -30,7 +30,7 @@ func broken(err error) bool {
 		number  syscall.Errno
 	)
 	return errors.As(err, &request) || errors.As(err, &network) || errors.As(err, &number) ||
-		errors.Is(err, context.DeadlineExceeded)
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errCrowded) || errors.Is(err, errHungUp)
 }
 
 // unreachable tells whether err means that there was no connection, or none that
@@ -40,11 +40,12 @@ func unreachable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Op == "dial"
 }
 
-// crowded tells whether err means that there are too many connections, or too
-// many queries.
+// crowded tells whether err is the agent's word that there are too many
+// connections.
 func crowded(err error) bool {
 	var status api.StatusError
-	return errors.Is(err, errCrowded) || errors.As(err, &status) && status.Code == http.StatusTooManyRequests
+	return errors.Is(err, errCrowded) ||
+		errors.As(err, &status) && status.Code == http.StatusTooManyRequests && strings.Contains(status.Body, crowdedText)
 }
 
 // plain rewrites err so that one failure always reads the same and nothing
@@ -58,6 +59,8 @@ func plain(err error) error {
 	switch {
 	case errors.Is(err, errCrowded):
 		return errCrowded
+	case errors.Is(err, errHungUp):
+		return errHungUp
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.New("consul does not answer")
 	case errors.As(err, &network):

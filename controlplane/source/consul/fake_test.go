@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +27,9 @@ type fake struct {
 	conns chan net.Conn
 
 	mu       sync.Mutex
-	down     bool // refuses connections
+	down     bool               // refuses connections
+	allows   int                // hangs up on more than this, 0 = on none
+	open     map[*pipe]net.Conn // with the fake's end
 	index    uint64
 	services map[string][]*api.ServiceEntry
 	changed  chan struct{} // closed and replaced at each change
@@ -42,6 +47,7 @@ func scripted(t *testing.T, cfg Config, prepare func(*fake), script func(t *test
 		f := &fake{
 			conns: make(chan net.Conn), index: 10,
 			services: make(map[string][]*api.ServiceEntry), changed: make(chan struct{}),
+			open: make(map[*pipe]net.Conn),
 		}
 		server := &http.Server{Handler: f}
 		ended := make(chan struct{})
@@ -89,17 +95,57 @@ func (f *fake) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1),
 func (f *fake) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	f.mu.Lock()
 	f.dialed = append(f.dialed, time.Now())
-	down := f.down
+	down, full := f.down, f.allows > 0 && len(f.open) >= f.allows
 	f.mu.Unlock()
 	if down {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: f.Addr(), Err: errors.New("connect: connection refused")}
 	}
-	ours, theirs := net.Pipe()
+	one, theirs := net.Pipe()
+	ours := &pipe{one, f}
+	if full {
+		theirs.Close()
+		return ours, nil
+	}
+	f.mu.Lock()
+	f.open[ours] = theirs
+	f.mu.Unlock()
 	select {
 	case f.conns <- theirs:
 		return ours, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// pipe is a connection to the fake. It fails as a socket does.
+type pipe struct {
+	net.Conn
+	f *fake
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	if errors.Is(err, io.ErrClosedPipe) {
+		err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}
+	}
+	return n, err
+}
+
+func (p *pipe) Close() error {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	delete(p.f.open, p)
+	return p.Conn.Close()
+}
+
+// kill ends the process that the fake is: every connection breaks, and no new
+// one is taken.
+func (f *fake) kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = true
+	for _, theirs := range f.open {
+		theirs.Close()
 	}
 }
 

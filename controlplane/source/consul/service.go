@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"dill/controlplane/source"
@@ -84,43 +83,6 @@ func (s *session) balance() {
 		s.hintStop()
 		s.hintStop, s.hintKnown, s.view.hintErr = nil, false, nil
 	}
-}
-
-// shrinkGap is how long it may take until connections that were given up make
-// room.
-const shrinkGap = time.Second
-
-// crowdedBy gives up half of the watches if err says that the agent allows no
-// more connections: others at this address have some, too, and a service beyond
-// the budget is served a little later, but one without a connection never. It
-// lasts until the session ends.
-func (s *session) crowdedBy(err error) {
-	now := time.Now()
-	if !crowded(err) || now.Sub(s.shrunk) < shrinkGap || s.direct == 0 {
-		return
-	}
-	s.shrunk = now
-	s.budget = s.direct / 2
-	names := make([]string, 0, s.direct)
-	for name, t := range s.view.services {
-		if t.stop != nil {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names[s.budget:] {
-		t := s.view.services[name]
-		t.stop()
-		t.stop = nil
-		s.direct--
-		s.beyond++
-		if !t.settled || t.err != nil {
-			s.want(t)
-		}
-	}
-	s.moved = now // what changed since their last answers, a sweep finds
-	s.balance()
-	s.src.log.Warn("consul allows fewer connections than configured", keyErr, plain(err), keyWatches, s.direct)
 }
 
 func (s *session) firstBeyond() *tracked {

@@ -74,7 +74,8 @@ type session struct {
 	budget     int  // watches of services
 	direct     int  // of which are held
 	shrunk     time.Time
-	beyond     int // services that have none
+	hungUp     time.Time // on a new connection, the first time of late
+	beyond     int       // services that have none
 
 	// The tier beyond the budget.
 	queue     []*tracked // to fetch
@@ -176,7 +177,7 @@ func (s *session) breaks(err error) bool {
 	switch {
 	case err == nil, !broken(err):
 		return false
-	case s.works.Load() && (crowded(err) || s.c.crowd.recent() && !unreachable(err)):
+	case s.works.Load() && (crowded(err) || errors.Is(err, errHungUp)):
 		return false
 	}
 	select {
