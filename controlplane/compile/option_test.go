@@ -175,6 +175,9 @@ func TestCredentialsAreNeverShown(t *testing.T) {
 		"dill.proxy alice:hunter2@10.0.0.9", "dill.listener=socks5://alice:hunter2@10.0.0.9:1080",
 		"dill.listener=alice:hunter2@10.0.0.9:1080", "dill.weight=socks5://alice:hunter2", "dill.PROXY=socks5://alice:hunter2@10.0.0.9:1080",
 		"dill.proxy=socks5://alice:hunter2@unknown.test:1080", "dill.proxy=socks5://alice:hunter2@127.0.0.1:5000",
+		" dill.proxy=socks5://alice:hunter2@10.0.0.9:1080", "Dill.Proxy=socks5://alice:hunter2@10.0.0.9:1080",
+		"dill.proxy =alice:hunter2@10.0.0.9:1080", "dill,dill.proxy=socks5://alice:hunter2@10.0.0.9:1080",
+		"dill.listener=local:5001,dill.proxy=socks5://alice:hunter2@10.0.0.9:1080", "dill:socks5://alice:hunter2@10.0.0.9:1080",
 		"dill.proxy=" + strings.Repeat("socks5://alice:hunter2@", 200),
 	} {
 		r := compileAll(consul(svc("web", 1, inst(1, claim5000, tag), inst(2, claim5000))))

@@ -6,11 +6,12 @@
 //	├──➤ 192.168.10.17:1234
 //	├──➤ 192.168.10.23:2042
 //
-// Listeners come in the order of their address, then port, numerically. Below
-// the table follow, each only if there is something to say: ports that are not
-// bound, claims that were refused, stale sources with their age, removals that
-// wait, lingering listeners, ejected backends. An empty table says so and
-// names the likely cause.
+// Listeners come in the order of their address, then port, numerically. A backend
+// behind a proxy has " via socks5://host:port" after it. Below the table follow,
+// each only if there is something to say: ports that are not bound, claims that
+// were refused, ports that nothing passes for, stale sources with their age,
+// removals that wait, lingering listeners, ejected backends. An empty table says
+// so and names the likely cause.
 //
 // The server reads nothing that matters, holds no lock of anybody else while
 // it renders, and bounds what clients can cost: connections at once, time per

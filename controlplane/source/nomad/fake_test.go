@@ -64,7 +64,7 @@ func (f *fake) set(name string, n int) {
 		for i := range n {
 			f.services[name] = append(f.services[name], registration{
 				ID: fmt.Sprintf("%s-%d", name, i), Address: "127.0.0.1", Port: 20000 + i, CreateIndex: 5,
-				Tags: []string{"dill", "dill.listener=local:8080", "other"},
+				Tags: []string{"dill", "dill.listener=local:8080", " dill.weight=2", "other"},
 			})
 		}
 	})

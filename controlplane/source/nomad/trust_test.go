@@ -19,7 +19,7 @@ func TestServicesWithTheTagAreReported(t *testing.T) {
 	f.change(func() { f.services["plain"] = []registration{{ID: "x", Tags: []string{"http"}}} })
 	w := follow(t, Options{Address: f.URL}, nil)
 	s := w.UntilShown("web:2")
-	want := source.Instance{ID: "web-1", Host: "127.0.0.1", Port: 20001, CreateIndex: 5, Tags: []string{"dill", "dill.listener=local:8080"}}
+	want := source.Instance{ID: "web-1", Host: "127.0.0.1", Port: 20001, CreateIndex: 5, Tags: []string{"dill", "dill.listener=local:8080", " dill.weight=2"}}
 	if got := s.Services[0].Instances[1]; fmt.Sprint(got) != fmt.Sprint(want) || s.Services[0].CreateIndex != 5 {
 		t.Errorf("instance %+v, want %+v", got, want)
 	}
