@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -71,16 +72,16 @@ func TestVanishedTokenFileIsTold(t *testing.T) {
 func TestHungTokenFileHoldsNobodyUp(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		good int    // reads that come back
+		good int64  // reads that come back
 		want string // the token after that
 	}{{"from the start", 0, ""}, {"later", 1, "first"}} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				reads := 0
+				var reads atomic.Int64
 				tok := newToken(Config{TokenFile: "/nowhere"})
 				tok.load = func(string) ([]byte, error) {
-					if reads++; reads > test.good {
+					if reads.Add(1) > test.good {
 						<-release
 					}
 					return []byte("first"), nil
@@ -91,8 +92,8 @@ func TestHungTokenFileHoldsNobodyUp(t *testing.T) {
 				time.Sleep(time.Minute)
 				<-tok.known
 				text, err := tok.get()
-				if text != test.want || err == nil || !strings.Contains(err.Error(), "takes for ever") || reads != test.good+1 {
-					t.Errorf("the token is %q, %v after %d reads", text, err, reads)
+				if text != test.want || err == nil || !strings.Contains(err.Error(), "takes for ever") || reads.Load() != test.good+1 {
+					t.Errorf("the token is %q, %v after %d reads", text, err, reads.Load())
 				}
 				cancel()
 				<-ended
