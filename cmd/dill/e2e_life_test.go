@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"dill/controlplane/config"
 	"dill/dataplane/dptest"
 )
 
@@ -88,10 +84,11 @@ func TestTermDrains(t *testing.T) {
 		dptest.Role{Peer: server, Ops: []dptest.Op{dptest.ReadToEOF(8<<20 + 1000), dptest.Write(1 << 20), dptest.Close()}},
 	)
 	r.exits(exitOK)
-	for _, want := range []string{"\nfinished 1\n", "\nshutdown_reset 0\n"} {
-		if !strings.Contains(r.out.String(), want) {
-			t.Errorf("the counters printed at the end lack %q:\n%s", want, r.out)
-		}
+	if strings.Contains(r.log.String(), "connections reset that did not finish") {
+		t.Error("a connection was reset")
+	}
+	if r.out.String() != "" {
+		t.Errorf("printed at the end:\n%s", r.out)
 	}
 }
 
@@ -106,8 +103,8 @@ func TestShutdownTimeoutResetsTheRest(t *testing.T) {
 		dptest.Role{Peer: server, Ops: []dptest.Op{dptest.ReadToReset(0)}},
 	)
 	r.exits(exitOK)
-	if !strings.Contains(r.out.String(), "\nshutdown_reset 1\n") {
-		t.Errorf("the reset is not counted:\n%s", r.out)
+	if !strings.Contains(r.log.String(), `msg="connections reset that did not finish" sessions=1`) {
+		t.Error("the reset is not told")
 	}
 }
 
@@ -236,16 +233,12 @@ func TestHTTPSourceAlone(t *testing.T) {
 	r.closed(port)
 }
 
-func TestLogFormats(t *testing.T) {
-	for _, format := range []string{"text", "json"} {
-		var b bytes.Buffer
-		l := newLogging(&b, config.Log{Level: slog.LevelWarn, Format: format})
-		l.log.Info("not severe")
-		l.level.Set(slog.LevelInfo)
-		l.log.Info("severe enough", keyPath, "x")
-		if got := b.String(); strings.Contains(got, "not severe") || !strings.Contains(got, "severe enough") ||
-			json.Valid(b.Bytes()) != (format == "json") {
-			t.Errorf("%s: %s", format, got)
-		}
+// The first line tells where each source is asked, and no password.
+func TestStartNamesItsSources(t *testing.T) {
+	t.Parallel()
+	r := launch(t, "consul.address = 'http://me:s3cret@127.0.0.1:1'\nfile.path = '/none.toml'\n")
+	r.says(`msg="dill runs".* sources="\[file consul\]".* file=/none.toml consul=http://\*\*\*@127.0.0.1:1 `)
+	if strings.Contains(r.log.String(), "s3cret") {
+		t.Error("a password is logged")
 	}
 }

@@ -55,7 +55,7 @@ func TestReload(t *testing.T) {
 
 	// What needs a restart is named.
 	reload(source + "dataplane.loops = 7\nstate.path = '/tmp/x'\n")
-	r.says(`setting=log.level old="\\"error\\"" new="\\"info\\""`)
+	r.says(`setting=log.level old=error new=info`)
 	r.says(`settings take effect at the next start" settings="\[dataplane.loops state.path\]"`)
 	if n := reloads() - before; n != 1 {
 		t.Errorf("%d of the two reloads were logged, want the second alone", n)
@@ -104,7 +104,7 @@ func TestReloadReplacesASource(t *testing.T) {
 
 	r.configure(consul + "consul.wait = '7s'\nconsul.settle = '1s'\n")
 	r.signal(syscall.SIGHUP)
-	r.says(`setting=consul.wait old="\\"40s\\"" new="\\"7s\\""`)
+	r.says(`setting=consul.wait old=40s new=7s`)
 	register(t, agent, "late", "late", hello.Addr(), late)
 	r.answers(late, "hello")
 	if strings.Contains(r.log.String(), `msg="port closed"`) {

@@ -82,7 +82,6 @@ func (p *process) end(why string) int {
 		}
 	}
 	p.telling.end(lastWord)
-	p.printCounters()
 	log.Info("dill ended")
 	return status
 }

@@ -23,7 +23,7 @@ func begun(t *testing.T, settings string) (p *process, log *transcript) {
 	cfg, err := config.LoadWith(path, nil)
 	must(t, err)
 	log = new(transcript)
-	logging := newLogging(log, cfg.Log)
+	logging := newLogging(log, cfg.Log, nil)
 	sources, err := newSources(cfg, logging.log)
 	must(t, err)
 	p, err = start(cfg, nil, sources, logging, new(bytes.Buffer))

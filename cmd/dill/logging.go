@@ -44,13 +44,17 @@ type logging struct {
 	flush func() // tells what is held back; for the end
 }
 
-func newLogging(w io.Writer, c config.Log) logging {
+// newLogging logs to w. environ may take the colours from it.
+func newLogging(w io.Writer, c config.Log, environ []string) logging {
 	level := new(slog.LevelVar)
 	level.Set(c.Level)
 	options := &slog.HandlerOptions{Level: level}
 	var h slog.Handler = slog.NewTextHandler(w, options)
-	if c.Format == "json" {
+	switch {
+	case c.Format == "json":
 		h = slog.NewJSONHandler(w, options)
+	case c.Format == "auto" && isTerminal(w):
+		h = newConsole(w, level, wantsColour(environ))
 	}
 	d := newDamper(h)
 	return logging{slog.New(d), level, d.flush}

@@ -123,7 +123,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return refuse(err)
 	}
-	logging := newLogging(stderr, cfg.Log)
+	logging := newLogging(stderr, cfg.Log, environ)
 	defer logging.flush()
 	wanted, err := newSources(cfg, logging.log)
 	if err != nil {

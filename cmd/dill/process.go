@@ -112,6 +112,9 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 		keyVersion, version, keyConfig, cfg.Path(), keySources, cfg.Sources(),
 		keyOpenFiles, p.openFiles, keyLimit, cfg.Dataplane.ConnectionLimit(p.openFiles),
 	}
+	for _, name := range cfg.Sources() {
+		attrs = append(attrs, name, cfg.SourceAddress(name))
+	}
 	if p.peek != nil && p.peek.Bound() {
 		attrs = append(attrs, keyPeek, p.peek.Addr())
 	}

@@ -154,7 +154,7 @@ type Shutdown struct {
 // Log is what dill says on stderr.
 type Log struct {
 	Level  slog.Level
-	Format string // "text" or "json"
+	Format string // "auto", "text" or "json"
 }
 
 // Path returns the file this configuration was read from, "" without one.

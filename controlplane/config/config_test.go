@@ -63,7 +63,7 @@ func defaults() Config {
 		File:     File{Watch: true},
 		HTTP:     HTTP{PollInterval: 5 * time.Second, PollTimeout: 5 * time.Second},
 		Shutdown: Shutdown{Timeout: 30 * time.Second},
-		Log:      Log{Level: slog.LevelInfo, Format: "text"},
+		Log:      Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 

@@ -73,7 +73,7 @@ func TestRefusals(t *testing.T) {
 		{name: "a pipe that would never be used", file: "c.toml", content: "dataplane.pipe_size = '32KiB'",
 			want: `FILE: dataplane.pipe_size = "32KiB": want a size such as 64KiB or 1MiB, from 64KiB to 1GiB`},
 		{name: "no choice", file: "c.toml", content: "log.format = 'xml'",
-			want: `FILE: log.format: want text or json`},
+			want: `FILE: log.format: want auto, text or json`},
 		{name: "no level", environ: []string{"DILL_LOG_LEVEL=loud"},
 			want: `DILL_LOG_LEVEL: log.level: want debug, info, warn or error`},
 		{name: "control character", environ: []string{"DILL_CONSUL_DATACENTER=a\nb"},

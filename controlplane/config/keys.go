@@ -234,9 +234,9 @@ var keys = []Key{
 	{Name: "log.level", Default: "info",
 		Doc:   "least severe messages to log",
 		field: func(c *Config) value { return level(&c.Log.Level) }},
-	{Name: "log.format", Default: "text", Restart: true,
-		Doc:   "form of the log on stderr",
-		field: func(c *Config) value { return choice(&c.Log.Format, "text", "json") }},
+	{Name: "log.format", Default: "auto", Restart: true,
+		Doc:   "form of the log on stderr; `auto` is for people on a terminal, in colour unless NO_COLOR is set, and `text` elsewhere",
+		field: func(c *Config) value { return choice(&c.Log.Format, "auto", "text", "json") }},
 
 	{Name: "debug.pprof", Default: "", Restart: true,
 		Doc:   "address that serves Go's profiles over HTTP, to everybody who reaches it; empty is off",

@@ -47,6 +47,15 @@ func (l labelMap) literal() string {
 	return b.String()
 }
 
+// pairs is the map as in "local=127.0.0.1,any=0.0.0.0", sorted.
+func (l labelMap) pairs() string {
+	var pairs []string
+	for _, label := range slices.Sorted(maps.Keys(*l.field)) {
+		pairs = append(pairs, label+"="+(*l.field)[label].String())
+	}
+	return strings.Join(pairs, ",")
+}
+
 func (l labelMap) set(raw any) error {
 	var entries map[string]any
 	switch v := raw.(type) {

@@ -73,7 +73,7 @@ func TestPrintNamesOrigins(t *testing.T) {
 	text := strings.Join(strings.Fields(b.String()), " ")
 	for _, want := range []string{
 		`peek.listener = "0.0.0.0:2323" # ` + c.Path(), `log.level = "debug" # DILL_LOG_LEVEL`,
-		`consul.namespace = "ns" # CONSUL_NAMESPACE`, `log.format = "text" # default`, "sources: consul",
+		`consul.namespace = "ns" # CONSUL_NAMESPACE`, `log.format = "auto" # default`, "sources: consul",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, &b)
@@ -86,10 +86,10 @@ func TestChanges(t *testing.T) {
 	new := mustLoad(t, "", "DILL_CONSUL_ADDRESS=http://u:two@h:1", "DILL_CONSUL_TOKEN=x", "DILL_DATAPLANE_LOOPS=2", "DILL_LISTENERS_ALLOWED=a=::1")
 	changes := Changes(old, new)
 	want := []Change{
-		{"listeners.allowed", `{ any = "0.0.0.0", local = "127.0.0.1" }`, `{ a = "::1" }`, false},
+		{"listeners.allowed", "any=0.0.0.0,local=127.0.0.1", "a=::1", false},
 		{"dataplane.loops", "0", "2", true},
-		{"consul.address", `"http://***@h:1"`, `"http://***@h:1"`, false},
-		{"consul.token", `""`, `"***"`, false},
+		{"consul.address", "http://***@h:1", "http://***@h:1", false},
+		{"consul.token", "", "***", false},
 	}
 	if !slices.Equal(changes, want) {
 		t.Errorf("got  %v\nwant %v", changes, want)
