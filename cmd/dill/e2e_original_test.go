@@ -37,7 +37,7 @@ func TestFilesOfTheOriginal(t *testing.T) {
 	r := launch(t, fmt.Sprintf("listeners.allowed.'The.First Label' = '%s'\nlisteners.allowed.loop = 'localhost'\nrouting.file.path = %q\n", named.Addr(), routes))
 
 	r.answers(named, "one")
-	r.peekSays(fmt.Sprintf(`(?m)^%s\n├ round_robin\n├──➤ db\.internal:%d via socks5://%s\n`, named, one.Addr().Port(), proxy.Backend.Addr()))
+	r.peekSays(fmt.Sprintf(`(?m)^%s\n├ round_robin\n├──➤ socks5://%s ─➤ db\.internal:%d\n`, named, proxy.Backend.Addr(), one.Addr().Port()))
 	loop := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), shared.Port())
 	r.shows(loop, sorted(one, two)...)
 	count := map[string]int{}

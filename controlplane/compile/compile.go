@@ -109,6 +109,8 @@ type service struct {
 	round uint64 // newest compilation that it is part of
 	given []source.Service
 
+	document bool // the source reads a document, see documents
+
 	// Worked out from given, see Memo.read.
 	parts       []source.Service // given as it was then
 	createIndex uint64
@@ -130,6 +132,10 @@ type instance struct {
 	*source.Instance
 	*request
 }
+
+// documents are the sources that read one: nobody forgets to deregister what is
+// in it.
+var documents = []string{"file", "http"}
 
 // sourceOrder decides who gets a port that has no owner. Others come last.
 var sourceOrder = []string{"file", "consul", "nomad", "http"}

@@ -187,8 +187,9 @@ func (c *compiler) backend(cl *claim, in instance, room []netip.AddrPort) (b rou
 }
 
 // distinct sorts what was found by target and keeps one of each, that of the
-// newest registration. Where the newest gives a target several times, as a
-// routing file may, each time is a share.
+// newest registration. Where a target is meant to be there several times, each
+// time is a share: within one registration, and in a document, which is read as
+// a whole. Anywhere else an older one was forgotten.
 func (cl *claim) distinct(found []candidate) []route.Backend {
 	slices.SortFunc(found, func(a, b candidate) int {
 		if n := a.CompareTarget(&b.Backend); n != 0 {
@@ -199,14 +200,14 @@ func (cl *claim) distinct(found []candidate) []route.Backend {
 	kept := make([]route.Backend, 0, len(found))
 	var speaker candidate // for the last of kept
 	for _, b := range found {
-		n := len(kept)
+		n, meant := len(kept), speaker.age == b.age || cl.by.document
 		switch {
 		case n == 0 || kept[n-1].CompareTarget(&b.Backend) != 0:
 			kept, speaker = append(kept, b.Backend), b
 		case speaker.Instance == b.Instance:
-		case speaker.age == b.age && speaker.sameOptions(b):
+		case meant && speaker.sameOptions(b):
 			kept[n-1].Weight = clampWeight(kept[n-1].Weight + b.Weight)
-		case speaker.age == b.age:
+		case meant:
 			cl.by.note(b.Instance, cl.tag, reason("same address as %s, with other options, which are not in force", show(speaker.Instance)))
 		default:
 			cl.by.note(b.Instance, cl.tag, reason("same address as %s, which is registered later", show(speaker.Instance)))

@@ -81,7 +81,7 @@ func (m *Memo) service(from, name string) *service {
 	id := identity{from, name}
 	s := m.known[id]
 	if s == nil {
-		s = &service{owner: from + "/" + name, from: slices.Index(sourceOrder, from)}
+		s = &service{owner: from + "/" + name, from: slices.Index(sourceOrder, from), document: slices.Contains(documents, from)}
 		if s.from < 0 {
 			s.from = len(sourceOrder)
 		}

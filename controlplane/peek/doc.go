@@ -7,7 +7,7 @@
 //	├──➤ 192.168.10.23:2042
 //
 // Listeners come in the order of their address, then port, numerically. A backend
-// behind a proxy has " via socks5://host:port" after it. Below the table follow,
+// behind a proxy has "socks5://host:port ─➤ " before it. Below the table follow,
 // each only if there is something to say: ports that are not bound, claims that
 // were refused, ports that nothing passes for, stale sources with their age,
 // removals that wait, lingering listeners, ejected backends. An empty table says

@@ -46,17 +46,16 @@ func (r report) render() []byte {
 	return section(out, "ejected", r.ejected())
 }
 
-// backend appends where b's connections go, and through which proxy.
+// backend appends through which proxy b's connections go, if through one, and
+// where, as the original does.
 func backend(out []byte, b *route.Backend) []byte {
-	if b.Host == "" {
-		out = b.Addr.AppendTo(out)
-	} else {
-		out = append(out, escape(b.Target())...)
-	}
 	if b.Socks != nil {
-		out = b.Socks.Addr.AppendTo(append(out, " via socks5://"...))
+		out = append(b.Socks.Addr.AppendTo(append(out, "socks5://"...)), " ─➤ "...)
 	}
-	return out
+	if b.Host == "" {
+		return b.Addr.AppendTo(out)
+	}
+	return append(out, escape(b.Target())...)
 }
 
 // section appends a headline and one line each, nothing if there are none.

@@ -165,8 +165,8 @@ func TestProxyIsShown(t *testing.T) {
 			table.Listeners[0].ConnectFailed(b, new(route.Tried), 1, 1)
 		}
 	}
-	const want = "0.0.0.0:4444\n├ round_robin\n├──➤ db.internal:5432 via socks5://[::1]:1080\n├──➤ 192.168.10.17:1234\n" +
-		"├──➤ 192.168.10.23:2042 via socks5://10.0.0.9:1080\n\nejected\n├ 0.0.0.0:4444 ──➤ db.internal:5432 node/db: "
+	const want = "0.0.0.0:4444\n├ round_robin\n├──➤ socks5://[::1]:1080 ─➤ db.internal:5432\n├──➤ 192.168.10.17:1234\n" +
+		"├──➤ socks5://10.0.0.9:1080 ─➤ 192.168.10.23:2042\n\nejected\n├ 0.0.0.0:4444 ──➤ db.internal:5432 node/db: "
 	if got := string(report{status: &publish.Status{Table: table}, bound: allBound(table), now: now}.render()); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -74,8 +74,9 @@ func TestDocumentsCompile(t *testing.T) {
 // TestBackendListedTwice: it has twice the share of the others, by weights too.
 func TestBackendListedTwice(t *testing.T) {
 	for doc, want := range map[string]string{
-		`{"services": [{"name": "a", "listener": "local:2000", "backends": ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80"]}]}`:                                        "10.0.0.1:80*2 10.0.0.2:80*1\n",
-		`{"services": [{"name": "a", "listener": "local:2000", "weight": 3, "backends": ["10.0.0.1:80", "10.0.0.1:80", {"address": "10.0.0.1:80", "weight": 1}]}]}`: "10.0.0.1:80*7\n",
+		`{"services": [{"name": "a", "listener": "local:2000", "backends": ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80"]}]}`:                                                        "10.0.0.1:80*2 10.0.0.2:80*1\n",
+		`{"services": [{"name": "a", "listener": "local:2000", "weight": 3, "backends": ["10.0.0.1:80", "10.0.0.1:80", {"address": "10.0.0.1:80", "weight": 1}]}]}`:                 "10.0.0.1:80*7\n",
+		`{"services": [{"name": "a", "listener": "local:2000", "backends": ["10.0.0.1:80"]}, {"name": "a", "listener": "local:2000", "backends": ["10.0.0.1:80", "10.0.0.2:80"]}]}`: "10.0.0.1:80*2 10.0.0.2:80*1\n",
 	} {
 		if got := compiled(t, routing.JSON, []byte(doc)); got != "127.0.0.1:2000 file/a round_robin "+want {
 			t.Errorf("got %s, want %s", got, want)
