@@ -113,7 +113,7 @@ func (l *loop) dialNext(s *session) {
 			l.scarce(s, e)
 			return
 		}
-		l.attemptFailed(s)
+		l.attemptFailed(s, e)
 	}
 	l.stats.NoBackend.Add(1)
 	l.abort(s)
@@ -152,12 +152,15 @@ func (l *loop) connectTimeout(b *route.Backend) time.Duration {
 }
 
 // attemptFailed counts a failure against the backend and lets go of it.
-func (l *loop) attemptFailed(s *session) {
+func (l *loop) attemptFailed(s *session, cause sys.Errno) {
 	l.stats.ConnectFailed.Add(1)
+	if !l.engine.failing.Load() {
+		l.engine.failing.Store(true)
+	}
 	b := s.backend
-	if ejected, until := s.route.ConnectFailed(b, &s.dialing.tried, l.nowNs, l.cfg.EjectAfter); ejected {
+	if ejected, until := s.route.ConnectFailed(b, &s.dialing.tried, cause, l.nowNs, l.cfg.EjectAfter); ejected {
 		l.stats.Ejections.Add(1)
-		l.engine.report(backendEjected{listener: s.ln.addr, backend: b, out: time.Duration(until - l.nowNs)})
+		l.engine.report(backendEjected{listener: s.ln.addr, backend: b, cause: cause, out: time.Duration(until - l.nowNs)})
 	}
 	l.dropBackend(s)
 }
@@ -187,14 +190,15 @@ func (l *loop) connectEvent(s *session, i int, bits uint32) {
 	u := &s.side[upstream]
 	switch {
 	case bits&(sys.Err|sys.Hup) != 0:
-		if e := sys.TakeError(u.fd); e == sys.ECONNRESET || e == sys.EPIPE {
+		e := sys.TakeError(u.fd)
+		if e == sys.ECONNRESET || e == sys.EPIPE {
 			// Established, and reset since (a refusal is ECONNREFUSED). What it
 			// sent before can still be read.
 			u.set(failed)
 			l.connected(s)
 			return
 		}
-		l.attemptFailed(s)
+		l.attemptFailed(s, e)
 		l.dialNext(s)
 	case bits&sys.Out != 0:
 		l.connected(s)
@@ -208,7 +212,7 @@ func (l *loop) connected(s *session) {
 		// A dead local backend on a source port of ours: the connection meets
 		// itself in the middle.
 		l.stats.SelfConnect.Add(1)
-		l.attemptFailed(s)
+		l.attemptFailed(s, sys.ECONNREFUSED)
 		l.dialNext(s)
 		return
 	}
@@ -287,7 +291,7 @@ func (l *loop) dialTimer(s *session) {
 		l.armDial(s, d.failAt)
 	default:
 		l.stats.ConnectTimeout.Add(1)
-		l.attemptFailed(s)
+		l.attemptFailed(s, sys.ETIMEDOUT)
 		l.dialNext(s)
 	}
 }

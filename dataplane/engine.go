@@ -32,6 +32,7 @@ type Engine struct {
 	cfg      atomic.Pointer[Config]
 	table    atomic.Pointer[route.Table]
 	sessions atomic.Int64 // open now, of all loops
+	failing  atomic.Bool  // an attempt to connect has failed since failureLog looked
 	working  atomic.Int32 // loops that are not parked in their Poller
 	procs    atomic.Int32 // GOMAXPROCS, as of the last look
 
@@ -52,7 +53,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	e.cfg.Store(&cfg)
 	e.procs.Store(int32(runtime.GOMAXPROCS(0)))
 	e.table.Store(new(route.Table))
-	e.reporter = newReporter(log, e.stopped)
+	e.reporter = newReporter(e)
 	for id := range cfg.Loops {
 		l, err := newLoop(e, id)
 		if err != nil {

@@ -27,6 +27,7 @@ type (
 	backendEjected struct {
 		listener netip.AddrPort
 		backend  *route.Backend
+		cause    error
 		out      time.Duration
 	}
 	backendBack struct {
@@ -45,6 +46,8 @@ const (
 	attrBackends  = "backends"
 	attrErr       = "err"
 	attrFor       = "for"
+	attrFailures  = "failures"
+	attrProxy     = "proxy"
 	attrLoop      = "loop"
 	attrLimit     = "limit"
 	attrPanic     = "panic"
@@ -57,10 +60,13 @@ const reportEvery = 5 * time.Second
 
 // reporter logs for the loops.
 type reporter struct {
-	log   *slog.Logger
-	queue chan any
-	quit  <-chan struct{}
-	kinds map[string]*throttle // owned by run
+	engine *Engine
+	log    *slog.Logger
+	queue  chan any
+
+	// Owned by run.
+	kinds    map[string]*throttle
+	failures failureLog
 }
 
 // throttle is what one kind of line has behind it.
@@ -69,12 +75,13 @@ type throttle struct {
 	dropped int
 }
 
-func newReporter(log *slog.Logger, quit <-chan struct{}) *reporter {
+func newReporter(e *Engine) *reporter {
 	return &reporter{
-		log:   log,
-		queue: make(chan any, 64),
-		quit:  quit,
-		kinds: make(map[string]*throttle),
+		engine:   e,
+		log:      e.log,
+		queue:    make(chan any, 64),
+		kinds:    make(map[string]*throttle),
+		failures: failureLog{log: e.log},
 	}
 }
 
@@ -87,11 +94,17 @@ func (r *reporter) take(what any) {
 }
 
 func (r *reporter) run() {
+	look := time.NewTicker(failureEvery)
+	defer look.Stop()
 	for {
 		select {
 		case what := <-r.queue:
 			r.line(what)
-		case <-r.quit:
+		case <-look.C:
+			if e := r.engine; e.failing.Swap(false) || r.failures.busy() {
+				r.failures.look(route.Now(), e.table.Load())
+			}
+		case <-r.engine.stopped:
 			return
 		}
 	}
@@ -108,7 +121,7 @@ func (r *reporter) line(what any) {
 	case limitReached:
 		r.warn("connection limit reached, new connections are reset", attrLimit, w.limit)
 	case backendEjected:
-		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend.Target(), attrFor, w.out)
+		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend.Target(), attrErr, w.cause, attrFor, w.out)
 	case backendBack:
 		r.log.Info("backend is back", attrListener, w.listener, attrBackend, w.backend.Target())
 	default:

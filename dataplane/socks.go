@@ -60,7 +60,7 @@ func (l *loop) greet(s *session) {
 func (l *loop) say(s *session, p []byte) {
 	u := &s.side[upstream]
 	if l.send(u, p) < len(p) {
-		l.attemptFailed(s)
+		l.attemptFailed(s, sys.EPIPE)
 		l.dialNext(s)
 	}
 }
@@ -79,64 +79,77 @@ func (l *loop) handshakeEvent(s *session, i int, bits uint32) {
 			u.clear(readable)
 			return
 		}
-		if n <= 0 || e != 0 {
-			l.attemptFailed(s)
-			l.dialNext(s)
-			return
+		switch {
+		case e != 0:
+		case n <= 0:
+			e = sys.ECONNRESET // it hung up
+		default:
+			if t.have += n; t.have == t.want {
+				e = l.answer(s, t)
+			}
 		}
-		if t.have += n; t.have == t.want && !l.answer(s, t) {
-			l.attemptFailed(s)
+		if e != 0 {
+			l.attemptFailed(s, e)
 			l.dialNext(s)
 			return
 		}
 	}
 }
 
-// answer takes a complete message; false means that the proxy refused or
-// talks nonsense.
-func (l *loop) answer(s *session, t *socksTalk) bool {
+// socksReplies is what the proxy says of its own connect (RFC 1928, section 6).
+var socksReplies = [...]sys.Errno{
+	1: sys.ECONNABORTED, 2: sys.EACCES, 3: sys.ENETUNREACH, 4: sys.EHOSTUNREACH, 5: sys.ECONNREFUSED, 6: sys.ETIMEDOUT,
+}
+
+// answer takes a complete message. It returns why the connect has failed: the
+// proxy refused, or it talks nonsense, EPROTO.
+func (l *loop) answer(s *session, t *socksTalk) sys.Errno {
 	b := s.backend
 	switch t.step {
 	case socksMethod:
 		switch {
 		case t.buf[0] != socksVersion:
-			return false
+			return sys.EPROTO
 		case t.buf[1] == socksNoAuth:
 			l.askConnect(s, t)
-			return true
 		case t.buf[1] == socksPassword && b.Socks.User != "":
 			t.expect(socksAuth, 2)
 			l.say(s, appendSocksAuth(l.scratch[:0], b.Socks))
-			return true
+		default:
+			return sys.EACCES
 		}
-		return false
 	case socksAuth:
 		if t.buf[1] != 0 {
-			return false
+			return sys.EACCES
 		}
 		l.askConnect(s, t)
-		return true
 	case socksHead:
-		if t.buf[0] != socksVersion || t.buf[1] != 0 {
-			return false
-		}
-		rest := 0
-		switch t.buf[3] {
-		case socksIPv4:
-			rest = 4 - 1 + 2
-		case socksIPv6:
-			rest = 16 - 1 + 2
-		case socksDomain:
-			rest = int(t.buf[4]) + 2
-		default:
-			return false
-		}
-		t.expect(socksRest, rest)
-		return true
+		return t.head()
 	default: // socksRest: the address it bound is of no use to us
 		l.established(s)
-		return true
 	}
+	return 0
+}
+
+// head takes the first bytes of the reply to the connect.
+func (t *socksTalk) head() sys.Errno {
+	switch reply := int(t.buf[1]); {
+	case t.buf[0] != socksVersion || reply >= len(socksReplies):
+		return sys.EPROTO
+	case reply != 0:
+		return socksReplies[reply]
+	}
+	switch t.buf[3] {
+	case socksIPv4:
+		t.expect(socksRest, 4-1+2)
+	case socksIPv6:
+		t.expect(socksRest, 16-1+2)
+	case socksDomain:
+		t.expect(socksRest, int(t.buf[4])+2)
+	default:
+		return sys.EPROTO
+	}
+	return 0
 }
 
 func (l *loop) askConnect(s *session, t *socksTalk) {

@@ -19,6 +19,7 @@ type report struct {
 	status *publish.Status
 	bound  map[netip.AddrPort]error // nil error = accepting
 	now    time.Time
+	mono   int64 // now on the clock of route.Now
 }
 
 // render returns the whole answer.
@@ -43,6 +44,7 @@ func (r report) render() []byte {
 	out = section(out, "stale", r.stale())
 	out = section(out, "waiting", r.waiting())
 	out = section(out, "lingering", r.lingering())
+	out = section(out, "failing", r.failing())
 	return section(out, "ejected", r.ejected())
 }
 
@@ -166,15 +168,43 @@ func (r report) lingering() (lines []string) {
 	return lines
 }
 
-func (r report) ejected() (lines []string) {
+// failing is the backends that cannot be connected to and are tried by every
+// client nevertheless.
+func (r report) failing() (lines []string) {
 	for _, l := range r.status.Table.Listeners {
 		for _, b := range l.Backends {
-			if e := b.State.Ejection(); e.Until != 0 {
-				lines = append(lines, fmt.Sprintf("%s ──➤ %s %s: %s in a row", l.Addr, escape(b.Target()), escape(b.Instance), count(e.Failures, "failed connect")))
+			if b.State.Failure().Count > 0 && b.State.Ejection().Until == 0 {
+				lines = append(lines, r.failure(l, b))
 			}
 		}
 	}
 	return lines
+}
+
+func (r report) ejected() (lines []string) {
+	for _, l := range r.status.Table.Listeners {
+		for _, b := range l.Backends {
+			e := b.State.Ejection()
+			left := time.Duration(e.Until - r.mono)
+			switch {
+			case e.Until == 0:
+			case e.Trial:
+				lines = append(lines, r.failure(l, b)+"; being tried again")
+			case left > 0:
+				lines = append(lines, r.failure(l, b)+"; tried again in "+r.round(left))
+			default:
+				lines = append(lines, r.failure(l, b)+"; tried again by the next client")
+			}
+		}
+	}
+	return lines
+}
+
+// failure words the failed connects to b behind l.
+func (r report) failure(l *route.Listener, b *route.Backend) string {
+	f := b.State.Failure()
+	return fmt.Sprintf("%s ──➤ %s %s: %s, %s in a row, the first %s ago", l.Addr, escape(b.Target()), escape(b.Instance),
+		f.Cause, count(f.Count, "failed connect"), r.round(time.Duration(r.mono-f.Since)))
 }
 
 // hint is the likely cause of an empty table.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -88,9 +89,10 @@ func TestRender(t *testing.T) {
 			table := route.NewTable(1, listeners, refused, nil)
 			flaky := table.Lookup(addr("0.0.0.0:6000"))
 			for range 3 {
-				var tried route.Tried
-				flaky.ConnectFailed(flaky.Backends[1], &tried, 1, 3)
+				flaky.ConnectFailed(flaky.Backends[1], new(route.Tried), syscall.ECONNREFUSED, -int64(time.Second/2), 3)
 			}
+			only := table.Lookup(addr("0.0.0.0:8088"))
+			only.ConnectFailed(only.Backends[0], new(route.Tried), syscall.ETIMEDOUT, -int64(12*time.Second), 3)
 			bound := allBound(table)
 			bound[addr("0.0.0.0:7000")] = errors.New("address already in use; consider net.ipv4.ip_local_reserved_ports")
 			delete(bound, addr("0.0.0.0:7001"))
@@ -162,7 +164,7 @@ func TestProxyIsShown(t *testing.T) {
 	table := route.NewTable(1, []*route.Listener{l}, nil, nil)
 	for _, b := range table.Listeners[0].Backends {
 		if b.Host != "" {
-			table.Listeners[0].ConnectFailed(b, new(route.Tried), 1, 1)
+			table.Listeners[0].ConnectFailed(b, new(route.Tried), syscall.ECONNREFUSED, 1, 1)
 		}
 	}
 	const want = "0.0.0.0:4444\n├ round_robin\n├──➤ socks5://[::1]:1080 ─➤ db.internal:5432\n├──➤ 192.168.10.17:1234\n" +
@@ -244,5 +246,31 @@ func BenchmarkRender(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		b.SetBytes(int64(len(r.render())))
+	}
+}
+
+// TestFailingBackendIsShown: with the reason of the last failed connect, how
+// often and since when, until it connects again.
+func TestFailingBackendIsShown(t *testing.T) {
+	table := route.NewTable(1, []*route.Listener{listener("0.0.0.0:4444", "consul/web", "10.0.0.1:80")}, nil, nil)
+	l := table.Listeners[0]
+	r := report{status: &publish.Status{Table: table}, bound: allBound(table), now: now, mono: int64(time.Minute)}
+	shown := func() string {
+		_, after, _ := strings.Cut(string(r.render()), "\n\n")
+		return after
+	}
+	if got := shown(); got != "" {
+		t.Errorf("without a failure: %s", got)
+	}
+	for at, cause := range []syscall.Errno{syscall.ECONNREFUSED, syscall.EHOSTUNREACH} {
+		l.ConnectFailed(l.Backends[0], new(route.Tried), cause, int64(30+at)*int64(time.Second), 3)
+	}
+	const want = "failing\n├ 0.0.0.0:4444 ──➤ 10.0.0.1:80 node/10.0.0.1:80: no route to host, 2 failed connects in a row, the first 30s ago\n"
+	if got := shown(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	l.ConnectOK(l.Backends[0])
+	if got := shown(); got != "" {
+		t.Errorf("after it connected: %s", got)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"dill/controlplane/endpoint"
 	"dill/controlplane/publish"
+	"dill/dataplane/route"
 )
 
 const (
@@ -166,7 +167,7 @@ func (s *Server) current(routes Routes, plane Plane) []byte {
 	defer s.rendering.Unlock()
 	status, start := routes.Status(), time.Now()
 	if s.of != status || start.After(s.until) {
-		s.text = report{status: status, bound: plane.Listening(), now: start}.render()
+		s.text = report{status: status, bound: plane.Listening(), now: start, mono: route.Now()}.render()
 		end := time.Now()
 		s.of, s.until = status, end.Add(max(fresh, idle*end.Sub(start)))
 	}

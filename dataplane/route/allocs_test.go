@@ -2,7 +2,10 @@
 
 package route
 
-import "testing"
+import (
+	"syscall"
+	"testing"
+)
 
 // TestNoAllocations: everything an event loop calls is free of allocations.
 func TestNoAllocations(t *testing.T) {
@@ -24,7 +27,7 @@ func TestNoAllocations(t *testing.T) {
 				case 1:
 					l.ConnectAborted(b, &tried, now)
 				default:
-					l.ConnectFailed(b, &tried, now, 2)
+					l.ConnectFailed(b, &tried, syscall.ECONNREFUSED, now, 2)
 				}
 				b.State.Release()
 				tab.Backend(addr, b)

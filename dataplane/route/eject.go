@@ -1,6 +1,9 @@
 package route
 
-import "time"
+import (
+	"syscall"
+	"time"
+)
 
 // Passive ejection, the states of one backend:
 //
@@ -40,16 +43,21 @@ func (l *Listener) ConnectOK(b *Backend) (readmitted bool) {
 }
 
 // ConnectFailed reports that the last backend of tried, b, refused, was
-// unreachable or timed out, at the monotonic time now in nanoseconds. After that
+// unreachable or timed out, which cause says, at the monotonic time now in
+// nanoseconds. After that
 // many failures in a row it is ejected, unless half of l's backends would then
 // be more than out; after ≤ 0 never ejects. When ejected is true, b was ejected
 // just now, for the first time or after a failed trial, and until is when it
 // gets its next trial.
-func (l *Listener) ConnectFailed(b *Backend, tried *Tried, now int64, after int) (ejected bool, until int64) {
+func (l *Listener) ConnectFailed(b *Backend, tried *Tried, cause syscall.Errno, now int64, after int) (ejected bool, until int64) {
 	s, a := b.State, tried.last
 	s.Failed.Add(1)
 	if s.epoch.Load() != a.epoch {
 		return false, 0
+	}
+	s.cause.Store(uint32(cause))
+	if s.failures.Load() == 0 {
+		s.since.Store(now)
 	}
 	n := s.failures.Add(1)
 	if out := s.out.Load(); out != 0 {
@@ -97,6 +105,22 @@ func (s *BackendState) Ejection() Ejection {
 		Until:    until,
 		Trial:    until != 0 && s.trial.Load() == s.epoch.Load(),
 		Failures: int(s.failures.Load()),
+	}
+}
+
+// Failure is failed connects in a row as people see them.
+type Failure struct {
+	Count int           // 0 = the last connect succeeded, or there was none
+	Since int64         // monotonic ns: the first of them
+	Cause syscall.Errno // of the last
+}
+
+// Failure returns the present state, its fields read one after the other.
+func (s *BackendState) Failure() Failure {
+	return Failure{
+		Count: int(s.failures.Load()),
+		Since: s.since.Load(),
+		Cause: syscall.Errno(s.cause.Load()),
 	}
 }
 

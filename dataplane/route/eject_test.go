@@ -3,6 +3,7 @@ package route
 import (
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -15,7 +16,7 @@ func fresh(b *Backend) *Tried { return &Tried{last: attempt{epoch: b.State.epoch
 // fail reports failures of b until it is ejected or n are reported.
 func fail(l *Listener, b *Backend, now int64, n int) (ejected bool, until int64) {
 	for range n {
-		if ejected, until = l.ConnectFailed(b, fresh(b), now, after); ejected {
+		if ejected, until = l.ConnectFailed(b, fresh(b), syscall.ECONNREFUSED, now, after); ejected {
 			return ejected, until
 		}
 	}
@@ -42,7 +43,7 @@ func TestEjectionAfterFailuresInARow(t *testing.T) {
 	if ejected, _ := fail(l, b, now, after-1); ejected {
 		t.Fatal("ejected although the failures were not in a row")
 	}
-	ejected, until := l.ConnectFailed(b, fresh(b), now, after)
+	ejected, until := l.ConnectFailed(b, fresh(b), syscall.ECONNREFUSED, now, after)
 	if !ejected || until != now+int64(time.Second) {
 		t.Fatalf("ejected %v until %v", ejected, time.Duration(until-now))
 	}
@@ -65,7 +66,7 @@ func TestEjectionGrowsToItsCap(t *testing.T) {
 		now = until
 		trial := trialOf(t, l, now)
 		var ejected bool
-		if ejected, until = l.ConnectFailed(b, trial, now, after); !ejected {
+		if ejected, until = l.ConnectFailed(b, trial, syscall.ECONNREFUSED, now, after); !ejected {
 			t.Fatal("a failed trial did not eject again")
 		}
 		if got := time.Duration(until - now); got != want*time.Second {
@@ -141,13 +142,13 @@ func TestAttemptFromBeforeAnEjection(t *testing.T) {
 	early := fresh(b)
 	_, until := fail(l, b, now, after)
 	trial := trialOf(t, l, until)
-	if ejected, _ := l.ConnectFailed(b, early, until, after); ejected || !b.State.Ejection().Trial {
+	if ejected, _ := l.ConnectFailed(b, early, syscall.ECONNREFUSED, until, after); ejected || !b.State.Ejection().Trial {
 		t.Error("an attempt from before the ejection passed for the trial")
 	}
 	if l.ConnectAborted(b, early, until); !b.State.Ejection().Trial {
 		t.Error("one that was given up ended the trial")
 	}
-	ejected, next := l.ConnectFailed(b, trial, until, after)
+	ejected, next := l.ConnectFailed(b, trial, syscall.ECONNREFUSED, until, after)
 	if want := until + int64(2*time.Second); !ejected || next != want {
 		t.Errorf("the trial's failure: ejected %v for %v, want 2s", ejected, time.Duration(next-until))
 	}
@@ -155,7 +156,7 @@ func TestAttemptFromBeforeAnEjection(t *testing.T) {
 	// A trial that is heard of too late is none any more.
 	lost := trialOf(t, l, next)
 	present := trialOf(t, l, next+int64(trialTimeout))
-	if ejected, _ := l.ConnectFailed(b, lost, next+int64(trialTimeout), after); ejected || !b.State.Ejection().Trial {
+	if ejected, _ := l.ConnectFailed(b, lost, syscall.ECONNREFUSED, next+int64(trialTimeout), after); ejected || !b.State.Ejection().Trial {
 		t.Error("a lost trial passed for the present one")
 	}
 
@@ -165,7 +166,7 @@ func TestAttemptFromBeforeAnEjection(t *testing.T) {
 	}
 	for range after {
 		for _, old := range []*Tried{early, trial, lost, present} {
-			if ejected, _ := l.ConnectFailed(b, old, next, after); ejected || b.State.Ejection().Failures > 0 {
+			if ejected, _ := l.ConnectFailed(b, old, syscall.ECONNREFUSED, next, after); ejected || b.State.Ejection().Failures > 0 {
 				t.Fatal("an attempt from before the return counts")
 			}
 		}
@@ -182,7 +183,7 @@ func TestSingleBackendIsNeverEjected(t *testing.T) {
 func TestEjectionCanBeOff(t *testing.T) {
 	l := listener(RoundRobin, 1, 1)
 	for range 100 {
-		if ejected, _ := l.ConnectFailed(l.Backends[0], fresh(l.Backends[0]), 1, 0); ejected {
+		if ejected, _ := l.ConnectFailed(l.Backends[0], fresh(l.Backends[0]), syscall.ECONNREFUSED, 1, 0); ejected {
 			t.Fatal("ejected")
 		}
 	}
@@ -245,7 +246,7 @@ func TestConcurrentUse(t *testing.T) {
 						case 1:
 							l.ConnectAborted(b, &tried, now)
 						default:
-							l.ConnectFailed(b, &tried, now, after)
+							l.ConnectFailed(b, &tried, syscall.ECONNREFUSED, now, after)
 						}
 						b.State.Release()
 						// Counting is no snapshot unless ejection stands still.

@@ -68,7 +68,12 @@ type BackendState struct {
 	epoch atomic.Uint32
 	trial atomic.Uint32
 
-	_ [cacheLine - 4*8 - 4*4]byte
+	// What the failures in a row were: when the first was, monotonic ns, and the
+	// errno of the last.
+	since atomic.Int64
+	cause atomic.Uint32
+
+	_ [cacheLine - 5*8 - 5*4]byte
 }
 
 // Both states are exactly one cache line.

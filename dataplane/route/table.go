@@ -15,7 +15,7 @@
 //			break // Release when the session ends
 //		}
 //		b.State.Release()
-//		l.ConnectFailed(b, &tried, now, ejectAfter)
+//		l.ConnectFailed(b, &tried, errno, now, ejectAfter)
 //	}
 //
 // Counters and cursors that must survive a table swap (round robin position,
