@@ -155,6 +155,14 @@ func (s *session) serviceRead(t *tracked, a answer[reading], from origin) {
 	s.settle(t, nil, now)
 }
 
+// sameFailure tells whether two outcomes read the same.
+func sameFailure(a, b error) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return plain(a).Error() == plain(b).Error()
+}
+
 func (s *session) replace(t *tracked, fresh source.Service) {
 	if !t.last.Equal(fresh) {
 		t.last = fresh
@@ -168,8 +176,8 @@ func (s *session) settle(t *tracked, err error, now time.Time) {
 		t.settled = true
 		s.unread--
 	}
-	if (t.err == nil) != (err == nil) {
-		s.view.dirty = true // it turns stale, or current
+	if !sameFailure(t.err, err) {
+		s.view.dirty = true // it turns stale, or current, or fails otherwise
 	}
 	t.err = err
 	if err == nil {
