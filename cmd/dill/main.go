@@ -56,7 +56,8 @@ const usage = `dill is a TCP proxy whose ports come from service discovery.
   dill help | version
 
   -config FILE  read settings from FILE: .toml, .yaml, .json, .hcl, .env or .properties
-  -check        check the settings, print them and where each comes from, and exit
+  -check        check the settings and the routing file, print the settings, where each
+                comes from, and what of the routing file is refused, and exit
   -version      print the version and exit
   -help         print this and exit
 
@@ -92,7 +93,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	flags := flag.NewFlagSet("dill", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // its usage lists flags that usage does not
 	path := flags.String("config", "", "")
-	check := flags.Bool("check", false, "")
+	checkOnly := flags.Bool("check", false, "")
 	printVersion := flags.Bool("version", false, "")
 	reference := flags.Bool("reference", false, "") // for `go generate`
 	switch err := flags.Parse(args); {
@@ -129,11 +130,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return refuse(err)
 	}
-	if *check {
-		if err := cfg.Print(stdout); err != nil {
-			return exitFailed
-		}
-		return exitOK
+	if *checkOnly {
+		return check(cfg, stdout, stderr)
 	}
 	p, err := start(cfg, environ, wanted, logging, stdout)
 	if err != nil {

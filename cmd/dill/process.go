@@ -192,13 +192,7 @@ func within[T any](limit time.Duration, load func() (T, error)) (T, error) {
 // settings is what the publisher needs to know of a configuration.
 func (p *process) settings(c *config.Config, next map[string]wanted) publish.Settings {
 	s := publish.Settings{
-		Compile: compile.Options{
-			Allowed:      c.Listeners.Allowed,
-			PortMin:      c.Listeners.PortMin,
-			PortMax:      c.Listeners.PortMax,
-			Local:        p.host.local,
-			AllowWarning: c.Consul.AllowWarning,
-		},
+		Compile:      compileOptions(c),
 		Sources:      p.runner.origins(next),
 		Settle:       c.Consul.Settle,
 		Linger:       c.Listeners.Linger,
@@ -208,11 +202,22 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 		o.MaxStale = c.Consul.MaxStale
 		s.Sources[consul.Name] = o
 	}
+	s.Compile.Local = p.host.local
 	// Those in force: c may name others, which need a restart.
 	for _, l := range p.own() {
 		s.Compile.Reserved = append(s.Compile.Reserved, l.Reserved()...)
 	}
 	return s
+}
+
+// compileOptions is what a configuration says to the compiler.
+func compileOptions(c *config.Config) compile.Options {
+	return compile.Options{
+		Allowed:      c.Listeners.Allowed,
+		PortMin:      c.Listeners.PortMin,
+		PortMax:      c.Listeners.PortMax,
+		AllowWarning: c.Consul.AllowWarning,
+	}
 }
 
 // own lists the addresses that dill itself listens on or waits for.

@@ -38,7 +38,7 @@ type Source struct {
 func New(path string, watch bool, log *slog.Logger) (*Source, error) {
 	format, ok := routing.FormatOf(path)
 	if !ok {
-		return nil, fmt.Errorf("routing file %q: unknown format; want a name that ends in %s", path, routing.Extensions)
+		return nil, fmt.Errorf("routing file %q: %w", path, errFormat)
 	}
 	log = log.With("source", name)
 	return &Source{
