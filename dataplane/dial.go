@@ -79,6 +79,11 @@ func (l *loop) dialNext(s *session) {
 		}
 		s.backend = b
 		b.State.Acquire()
+		if l.leadsBack(target(b)) {
+			d.tries++
+			l.turnBack(s)
+			continue
+		}
 		fd, e := sys.Dial(target(b), &l.sa)
 		if sys.Scarce(e) && l.spend() {
 			fd, e = sys.Dial(target(b), &l.sa)
@@ -221,13 +226,6 @@ func (l *loop) connected(s *session) {
 		return
 	}
 	l.established(s)
-}
-
-func (l *loop) selfConnected(to netip.AddrPort, fd int32) bool {
-	if to.Port() < l.engine.ephemeral[0] || to.Port() > l.engine.ephemeral[1] {
-		return false // the kernel never picks that source port
-	}
-	return sys.LocalAddr(fd, &l.sa) == netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 }
 
 // established turns a session with a backend into a relay, unless the backend

@@ -38,7 +38,8 @@
 //	         are checked; a backend is picked                       (listener.go)
 //	connect  non-blocking from the same loop; refused, unreachable or timed out
 //	         means the next backend of the newest table, as does one that left
-//	         the table meanwhile; none left resets the client           (dial.go)
+//	         the table meanwhile or that would lead back to dill; none left
+//	         resets the client                                          (dial.go)
 //	relay    copy through the loop's one scratch buffer; a stream that fills it
 //	         three times in a row moves to splice; what the far side does not
 //	         take waits in a pooled buffer or pipe, and until it is gone nothing

@@ -72,6 +72,23 @@ func TestMallocsOfFloods(t *testing.T) {
 	})
 }
 
+// TestAllocsOfTheQuestionForARoute: to ask the kernel where a backend is costs no
+// heap object, whatever it says.
+func TestAllocsOfTheQuestionForARoute(t *testing.T) {
+	r := start(t, setup{})
+	port := FreeAddr(t).Port()
+	r.publish(t, serving(netip.AddrPortFrom(netip.IPv4Unspecified(), port)), serving(netip.AddrPortFrom(netip.IPv6Unspecified(), port)))
+	for host, want := range map[string]bool{"127.0.0.1": true, "192.0.2.1": false, "0.0.0.0": true, "::1": true, "::": true, "2001:db8::1": false} {
+		is, allocs := r.engine.LeadsBack(netip.AddrPortFrom(netip.MustParseAddr(host), port), 1000)
+		if is != want || allocs != 0 {
+			t.Errorf("%s: %v with %v heap objects, want %v with none", host, is, allocs, want)
+		}
+	}
+	if is, _ := r.engine.LeadsBack(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port+1), 1); is {
+		t.Error("another port leads back")
+	}
+}
+
 // fewMallocs checks that the engine makes fewer than 100 heap objects over a
 // task.
 func fewMallocs(t *testing.T, load *Child, task loadTask) {

@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"net/netip"
+	"testing"
 	"time"
 
 	"dill/dataplane/internal/sys"
@@ -118,3 +120,17 @@ func (e *Engine) FreeWindows() {
 
 // MayNap is mayNap.
 func (e *Engine) MayNap() bool { return e.mayNap() }
+
+// LeadsBack asks the first loop, n times, whether addr leads back to dill, and
+// returns what it says and how many heap objects that took.
+func (e *Engine) LeadsBack(addr netip.AddrPort, n int) (is bool, allocs float64) {
+	done := make(chan struct{})
+	l := e.loops[0]
+	l.post(func() error {
+		defer close(done)
+		allocs = testing.AllocsPerRun(n, func() { is = l.leadsBack(addr) })
+		return nil
+	})
+	<-done
+	return is, allocs
+}

@@ -15,8 +15,8 @@ func Local(addr netip.Addr) (bool, error) {
 	if !addr.IsValid() {
 		return false, nil
 	}
-	var r sys.Routes
-	if e := r.Open(); e != 0 {
+	r, e := sys.OpenRoutes()
+	if e != 0 {
 		return false, fmt.Errorf("netlink: %w", e)
 	}
 	defer r.Close()

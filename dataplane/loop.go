@@ -83,7 +83,9 @@ type loop struct {
 	passed    bool  // a small message went through since the last wait
 	limitAt   int64 // when the connection limit may be reported again, ms
 	scratch   []byte
+	backAt    int64 // when a circle may be reported again, ms
 	sa        sys.Sockaddr
+	routes    *sys.Routes // nil where the system forbids to ask
 	buffers   bufferPool
 	pipes     pipePool
 	dials     *dialing // free list
@@ -136,6 +138,10 @@ func newLoop(e *Engine, id int) (*loop, error) {
 		l.release()
 		return nil, err
 	}
+	if l.routes, no = sys.OpenRoutes(); sys.Scarce(no) {
+		l.release()
+		return nil, no
+	}
 	if no = l.refill(); no != 0 {
 		l.release()
 		return nil, no
@@ -148,6 +154,7 @@ func newLoop(e *Engine, id int) (*loop, error) {
 // release closes what newLoop opened.
 func (l *loop) release() {
 	l.pipes.drain()
+	l.routes.Close()
 	_ = l.poller.Close()
 	for _, fd := range []int32{l.set, l.clock, l.reserve} {
 		if fd >= 0 {

@@ -20,6 +20,7 @@ type counters struct {
 	ConnectFailed  atomic.Uint64 `stat:"connect_failed"`    // single attempts that failed
 	ConnectTimeout atomic.Uint64 `stat:"connect_timeout"`   // of these, by timeout
 	SelfConnect    atomic.Uint64 `stat:"connect_self"`      // of these, connected to themselves
+	LedBack        atomic.Uint64 `stat:"connect_circle"`    // of these, not made: they would have reached dill itself
 	ConnectLocal   atomic.Uint64 `stat:"connect_local"`     // attempts this machine could not make
 	ClientGone     atomic.Uint64 `stat:"client_gone"`       // clients that reset while dill was connecting
 	Ejections      atomic.Uint64 `stat:"ejections"`         // backends left out after failures

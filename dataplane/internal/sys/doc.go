@@ -24,6 +24,7 @@ const (
 	ENETUNREACH   = unix.ENETUNREACH
 	EHOSTUNREACH  = unix.EHOSTUNREACH
 	ETIMEDOUT     = unix.ETIMEDOUT
+	ELOOP         = unix.ELOOP
 	EPIPE         = unix.EPIPE
 	EPROTO        = unix.EPROTO
 	EACCES        = unix.EACCES

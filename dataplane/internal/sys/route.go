@@ -12,7 +12,7 @@ import (
 // kernel answers within the call that asks, so nothing here waits, and nothing
 // is allocated. One goroutine uses it at a time.
 type Routes struct {
-	fd     int32 // owned; -1 once closed
+	fd     int32 // owned
 	seq    uint32
 	ask    [routeHeader + unix.SizeofRtAttr + 16]byte
 	answer [1024]byte // a route has some 150 bytes; the type stands before what is cut off
@@ -21,18 +21,19 @@ type Routes struct {
 // routeHeader is the length of the two headers of a message about a route.
 const routeHeader = unix.SizeofNlMsghdr + unix.SizeofRtMsg
 
-// Open opens the socket.
-func (r *Routes) Open() Errno {
+// OpenRoutes opens the socket that asks; nil with an error.
+func OpenRoutes() (*Routes, Errno) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	r.fd = int32(fd)
-	return errno(err)
+	if err != nil {
+		return nil, errno(err)
+	}
+	return &Routes{fd: int32(fd)}, 0
 }
 
-// Close closes the socket.
+// Close closes the socket, if there is one. r must not be used afterwards.
 func (r *Routes) Close() {
-	if r.fd >= 0 {
+	if r != nil {
 		Close(r.fd)
-		r.fd = -1
 	}
 }
 
