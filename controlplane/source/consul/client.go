@@ -180,13 +180,24 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ask makes one query through call, which gets the options to use.
+// ask makes one query through call, which gets the options to use. One that is
+// refused because the token has just been replaced is made again.
 func (c *client) ask(ctx context.Context, q query, call func(*api.QueryOptions) error) (reply, error) {
-	var r reply
 	text, err := c.token.get()
 	if text == "" && err != nil {
-		return r, err
+		return reply{}, err
 	}
+	r, err := c.askAs(ctx, text, q, call)
+	if refused(err) && c.token.renewed(ctx, text) {
+		text, _ = c.token.get()
+		r, err = c.askAs(ctx, text, q, call)
+	}
+	return r, err
+}
+
+// askAs is ask with this token.
+func (c *client) askAs(ctx context.Context, text string, q query, call func(*api.QueryOptions) error) (reply, error) {
+	var r reply
 	limit := promptTimeout
 	if q.index > 0 {
 		// The server adds up to a sixteenth to what it was asked to wait.
@@ -208,7 +219,7 @@ func (c *client) ask(ctx context.Context, q query, call func(*api.QueryOptions) 
 	if q.index > 0 {
 		options.WaitTime = c.cfg.Wait
 	}
-	err = call(options.WithContext(traced))
+	err := call(options.WithContext(traced))
 	switch {
 	case err == nil, !broken(err):
 	case ctx.Err() != nil:

@@ -40,6 +40,13 @@ func unreachable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Op == "dial"
 }
 
+// refused tells whether err is Consul's answer to a token that it does not know,
+// or that lacks a right.
+func refused(err error) bool {
+	var status api.StatusError
+	return errors.As(err, &status) && status.Code == http.StatusForbidden
+}
+
 // crowded tells whether err is the agent's word that there are too many
 // connections.
 func crowded(err error) bool {

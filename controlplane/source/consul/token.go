@@ -26,6 +26,7 @@ type token struct {
 	load  func(path string) ([]byte, error) // regular.Read, or what a test has instead
 	known chan struct{}                     // closed once it is known whether the file can be read
 	once  sync.Once
+	asked chan chan<- struct{} // looks at the file that are wanted now, each to be closed after it
 
 	mu   sync.Mutex
 	text string
@@ -35,7 +36,7 @@ type token struct {
 }
 
 func newToken(cfg Config) *token {
-	t := &token{file: cfg.TokenFile, known: make(chan struct{})}
+	t := &token{file: cfg.TokenFile, known: make(chan struct{}), asked: make(chan chan<- struct{})}
 	t.load = func(path string) ([]byte, error) { return regular.Read(path, tokenLimit) }
 	if t.file == "" {
 		t.text = cfg.Token
@@ -58,13 +59,48 @@ func (t *token) follow(ctx context.Context) {
 	if t.file == "" {
 		return
 	}
+	every := time.NewTicker(housekeeping)
+	defer every.Stop()
+	var asked chan<- struct{}
 	for {
 		done := make(chan struct{})
 		go func() { defer close(done); t.refresh() }()
-		if !t.await(ctx, done) || !pause(ctx, housekeeping) {
+		if !t.await(ctx, done) {
+			return
+		}
+		if asked != nil {
+			close(asked)
+		}
+		select {
+		case <-every.C:
+			asked = nil
+		case asked = <-t.asked:
+		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// renewed has the file looked at now, for a query that was refused with text, and
+// reports whether the token is another one since.
+func (t *token) renewed(ctx context.Context, text string) bool {
+	if t.file == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, hungAfter)
+	defer cancel()
+	looked := make(chan struct{})
+	select {
+	case t.asked <- looked:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-looked:
+	case <-ctx.Done():
+	}
+	now, _ := t.get()
+	return now != text
 }
 
 // await waits for a read of the file; it reports false when ctx ended first.

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,39 @@ func TestVanishedTokenFileIsTold(t *testing.T) {
 		}
 		if got := o.log.matching("can be read again"); len(got) != 1 {
 			t.Errorf("%d lines tell that the file is back:\n%s", len(got), o.log)
+		}
+	})
+}
+
+// The old token may be revoked in the very moment in which the file gets the new
+// one: that is no failure.
+func TestTokenRevokedAsItIsReplaced(t *testing.T) {
+	path := tokenFile(t, "first")
+	guarded := func(f *fake) {
+		withWeb(f)
+		valid := "first"
+		f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if len(f.services) > 1 {
+				valid = "second"
+			}
+			if r.Header.Get("X-Consul-Token") == valid {
+				return false
+			}
+			http.Error(w, "ACL not found", http.StatusForbidden)
+			return true
+		}
+	}
+	scripted(t, Config{TokenFile: path}, guarded, func(t *testing.T, f *fake, o *observer) {
+		time.Sleep(housekeeping / 2)
+		synctest.Wait()
+		must(t, os.WriteFile(path, []byte("second"), 0o600))
+		f.set("api", entry("api", "api-1", 80))
+		time.Sleep(housekeeping / 4)
+		synctest.Wait()
+		if s, _ := o.last(); !sized(2)(s) || len(s.Stale) > 0 || len(o.log.matching("level=WARN")) > 0 {
+			t.Errorf("snapshot is %s, stale %v; log:\n%s", show(s), s.Stale, o.log)
 		}
 	})
 }
