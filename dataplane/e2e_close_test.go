@@ -118,9 +118,7 @@ func TestHalfCloseTimeout(t *testing.T) {
 			other.Must(t, WriteToReset())
 		})
 	}
-	if counted() != 2 {
-		t.Errorf("half_close_timeout counted %d, want 2", counted())
-	}
+	counts(t, "half_close_timeout", counted, 2)
 }
 
 // TestHalfCloseTimeoutCountsFromLastByte: a half-closed session that still

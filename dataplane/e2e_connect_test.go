@@ -62,9 +62,7 @@ func TestNoBackendLeft(t *testing.T) {
 				r.rejected(t)
 				took(t, "the reset", time.Since(begun), 0, 2*time.Second)
 			}
-			if counted() != 5 {
-				t.Errorf("refused_nobackend counted %d, want 5", counted())
-			}
+			counts(t, "refused_nobackend", counted, 5)
 		})
 	}
 }
@@ -127,9 +125,7 @@ func TestConnectIsBounded(t *testing.T) {
 			begun := time.Now()
 			r.rejected(t)
 			took(t, "the reset", time.Since(begun), test.lo, test.hi)
-			if failed() != test.attempts {
-				t.Errorf("%d attempts were made, want %d", failed(), test.attempts)
-			}
+			counts(t, "connect_failed", failed, test.attempts)
 		})
 	}
 }
@@ -156,9 +152,7 @@ func TestClientResetsDuringConnect(t *testing.T) {
 			Eventually(t, "all descriptors are closed", func() bool { return OpenFiles() <= before+loops })
 		})
 	}
-	if gone() != 3*clients {
-		t.Errorf("client_gone counted %d, want %d", gone(), 3*clients)
-	}
+	counts(t, "client_gone", gone, 3*clients)
 }
 
 // TestClientEndsDuringConnect: a FIN (nc -N) is no reason to give up; request

@@ -38,9 +38,7 @@ func TestRemovedListenerDrains(t *testing.T) {
 	client.Must(t, ReadToReset(client.Got()))
 	took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
 	server.Must(t, ReadToReset(server.Got()))
-	if drained() != 1 {
-		t.Errorf("drain_reset counted %d, want 1", drained())
-	}
+	counts(t, "drain_reset", drained, 1)
 }
 
 // TestDrainIsJittered: at the end of a drain the sessions are not all reset at

@@ -45,9 +45,7 @@ func TestIdleTimeout(t *testing.T) {
 			client.Must(t, ReadToReset(0))
 			took(t, "the reset", time.Since(begun), limit-20*time.Millisecond, limit+2*time.Second)
 			server.Must(t, ReadToReset(10))
-			if counted() != 1 {
-				t.Errorf("idle_timeout counted %d, want 1", counted())
-			}
+			counts(t, "idle_timeout", counted, 1)
 		})
 	}
 }
@@ -88,9 +86,7 @@ func TestMaxConnections(t *testing.T) {
 			for range 5 {
 				r.rejected(t)
 			}
-			if refused() != 5 {
-				t.Errorf("refused_limit counted %d, want 5", refused())
-			}
+			counts(t, "refused_limit", refused, 5)
 			last.Must(t, Reset())
 			Eventually(t, "there is room", func() bool { return dataplane.Stats().Sessions == limit-1 })
 			client, server := r.open(t)
@@ -159,9 +155,7 @@ func TestAllow(t *testing.T) {
 					t.Errorf("from %v: %q, %v", client, buf[:n], err)
 				}
 			}
-			if denied() != want {
-				t.Errorf("refused_allow counted %d, want %d", denied(), want)
-			}
+			counts(t, "refused_allow", denied, want)
 			if got := r.backends[0].Accepted(); got != served {
 				t.Errorf("the backend has seen %d connections, want %d", got, served)
 			}

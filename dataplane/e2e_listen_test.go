@@ -182,14 +182,10 @@ func TestListenerReopensOverOldSessions(t *testing.T) {
 func TestQueueOfClosingListenerIsAccepted(t *testing.T) {
 	const clients = 40
 	r := start(t, setup{cfg: dataplane.Config{Loops: 1}, backends: 2, serve: echoes})
-	// The loop stops at the next event of a session, so that the clients that
-	// come now stay queued.
-	busy := Dial(t, r.front)
-	if err := roundTrip(busy, make([]byte, 1)); err != nil {
+	if err := roundTrip(Dial(t, r.front), make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	r.stall(t, 300*time.Millisecond)
-	busy.Must(t, Write(1))
+	held := r.engine.Hold() // the clients that come now stay queued
 	accepted := since("accepted")
 	var peers []*Peer
 	for range clients {
@@ -198,9 +194,10 @@ func TestQueueOfClosingListenerIsAccepted(t *testing.T) {
 		peers = append(peers, p)
 	}
 	r.swap()
-	if accepted() != 0 {
-		t.Fatal("the loop was not stalled")
+	if n := accepted(); n != 0 {
+		t.Fatalf("a loop that stands still has accepted %d clients", n)
 	}
+	held.Go()
 	for i, p := range peers {
 		if n, err := p.Conn().Read(make([]byte, 1)); n != 1 {
 			t.Fatalf("client %d of %d was not served: %v", i, clients, err)
@@ -248,6 +245,9 @@ func TestUnrelatedChangeTouchesNobody(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	Eventually(t, "all have reached a backend", func() bool {
+		return r.backends[0].Accepted()+r.backends[1].Accepted() >= int64(len(busy))
+	})
 	for i, b := range r.backends {
 		if b.Accepted() != 4 {
 			t.Errorf("backend %d has accepted %d connections, want 4", i, b.Accepted())
@@ -287,9 +287,7 @@ func TestShutdown(t *testing.T) {
 		for _, p := range peers {
 			p.Must(t, ReadToReset(0))
 		}
-		if counted() != 5 {
-			t.Errorf("shutdown_reset counted %d, want 5", counted())
-		}
+		counts(t, "shutdown_reset", counted, 5)
 	})
 	t.Run("without sessions", func(t *testing.T) {
 		r := start(t, setup{})

@@ -51,9 +51,7 @@ func TestPanicKillsOneSession(t *testing.T) {
 		server.Must(t, ReadToReset(-1))
 		pingPong(t, neighbour, neighbourServer)
 		r.play(t, []Op{Write(10), ReadToEOF(0), Close()}, []Op{Read(10), Close()})
-		if panics() != 1 {
-			t.Errorf("panics counted %d, want 1", panics())
-		}
+		counts(t, "panics", panics, 1)
 		Eventually(t, "the stack is logged", func() bool { return r.log.contains("PanicNext") })
 	})
 }
@@ -70,9 +68,7 @@ func TestPanicInATask(t *testing.T) {
 	server.Must(t, ReadToReset(0))
 	pingPong(t, neighbour, neighbourServer)
 	r.play(t, []Op{Write(10), ReadToEOF(0), Close()}, []Op{Read(10), Close()})
-	if panics() != 2 {
-		t.Errorf("panics counted %d, want 2", panics())
-	}
+	counts(t, "panics", panics, 2)
 }
 
 // TestBusyPoll: a loop polls while one client and its server take turns, and

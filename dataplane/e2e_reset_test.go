@@ -73,9 +73,7 @@ func TestRSTUndeliverable(t *testing.T) {
 		Eventually(t, "the session is gone", func() bool { return dataplane.Stats().Sessions == 0 })
 		took(t, "the reset", time.Since(begun), limit, limit+2*time.Second)
 		client.Must(t, ReadToReset(-1))
-		if counted() != 1 {
-			t.Errorf("reset_undelivered counted %d, want 1", counted())
-		}
+		counts(t, "reset_undelivered", counted, 1)
 	})
 }
 
@@ -225,7 +223,6 @@ func TestRSTCounters(t *testing.T) {
 		actor.Must(t, Reset())
 		other.Must(t, ReadToReset(0))
 	})
-	if byClient() != 1 || byBackend() != 1 {
-		t.Errorf("counted %d resets by client and %d by backend, want 1 and 1", byClient(), byBackend())
-	}
+	counts(t, "reset_by_client", byClient, 1)
+	counts(t, "reset_by_backend", byBackend, 1)
 }

@@ -274,6 +274,16 @@ func since(counter string) func() uint64 {
 	return func() uint64 { return dataplane.Stats().Get(counter) - before }
 }
 
+// counts waits until a counter has moved by want, which may be a moment after
+// the peers saw why, and checks that it goes no further.
+func counts(t testing.TB, counter string, moved func() uint64, want uint64) {
+	t.Helper()
+	dptest.Poll(dptest.Patience, func() bool { return moved() >= want })
+	if got := moved(); got != want {
+		t.Errorf("%s counted %d, want %d", counter, got, want)
+	}
+}
+
 // modes are the ways to move bytes, which every test of the relay goes through.
 var modes = map[string]dataplane.SpliceMode{
 	"copy":   dataplane.SpliceNever,
