@@ -99,10 +99,11 @@ func TestFIFOsHoldNothingUp(t *testing.T) {
 	t.Parallel()
 	fifo := filepath.Join(t.TempDir(), "routes.toml")
 	must(t, syscall.Mkfifo(fifo, 0o600))
-	settings := fmt.Sprintf("file.path = %[1]q\nstate.path = %[1]q\n", fifo)
+	settings := fmt.Sprintf("file.path = %[1]q\nstate.path = %[1]q\nconsul.token_file = %[1]q\n", fifo)
 	r := launch(t, settings)
 	r.says(`last good table not restored.*not a regular file`)
 	r.says(`routing document unusable.*not a regular file`)
+	r.says(`consul is not current.*token file.*not a regular file`)
 	for _, key := range []string{"consul.tls.ca", "nomad.tls.ca"} {
 		r.configure(settings + fmt.Sprintf("%s = %q\n", key, fifo))
 		r.signal(syscall.SIGHUP)

@@ -58,4 +58,6 @@
 //	watch    one blocking query, its cursor      a goroutine each; reaches the
 //	         and its back-off                    session by session.post
 //	client   one set of connections              safe for all goroutines
+//	token    the ACL token; its file is read by  safe for all goroutines
+//	         token.follow, and nobody waits
 package consul
