@@ -143,11 +143,26 @@ func (r report) age(of string, since time.Time, why error) string {
 
 func (r report) waiting() (lines []string) {
 	for _, s := range r.status.Sources {
-		if s.Settling > 0 {
-			lines = append(lines, fmt.Sprintf("%s: %s gone, kept until that has settled", s.Name, count(s.Settling, "instance")))
+		if n := len(s.Settling); n > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %s gone, kept until that has settled", s.Name, count(n, "instance")))
 		}
-		if s.Held > 0 {
-			lines = append(lines, fmt.Sprintf("%s: %s gone at once, kept until a consistent read confirms it", s.Name, count(s.Held, "listener")))
+		for _, gone := range s.Settling {
+			lines = append(lines, fmt.Sprintf("%s/%s %s: for %s more, unless it comes back", s.Name, escape(gone.Service),
+				escape(gone.Instance), r.round(gone.Until.Sub(r.now))))
+		}
+		if n := len(s.Held); n > 0 {
+			next := "is under way"
+			if !s.AskedAt.IsZero() {
+				next = "is tried again in " + r.round(s.AskedAt.Sub(r.now))
+			}
+			lines = append(lines, fmt.Sprintf("%s: %s gone at once, kept until a consistent read confirms it, which %s", s.Name, count(n, "listener"), next))
+		}
+		for _, addr := range s.Held {
+			line := fmt.Sprintf("%s: %s", s.Name, addr)
+			if l := r.status.Table.Lookup(addr); l != nil {
+				line += " of " + escape(l.Owner)
+			}
+			lines = append(lines, line)
 		}
 	}
 	return lines

@@ -100,10 +100,12 @@ func TestRender(t *testing.T) {
 				status: &publish.Status{
 					Table: table,
 					Sources: []publish.SourceStatus{
-						{Name: "consul", Synced: true, Err: errors.New("connection refused"), Since: now.Add(-5*time.Minute - 300*time.Millisecond), Services: 4, Settling: 1},
+						{Name: "consul", Synced: true, Err: errors.New("connection refused"), Since: now.Add(-5*time.Minute - 300*time.Millisecond), Services: 4, Settling: []publish.Settling{
+							{Service: "web", Instance: "n1/web-1", Until: now.Add(12 * time.Second)}, {Service: "a\x1bb", Instance: "n\x1b", Until: now.Add(30 * time.Second)},
+						}},
 						{Name: "file", Synced: true, Services: 1},
 						{Name: "http", Err: errors.New("404 Not Found")},
-						{Name: "nomad", Synced: true, Services: 9, Warning: errors.New("token\x1bfile"), Held: 7, Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
+						{Name: "nomad", Synced: true, Services: 9, Warning: errors.New("token\x1bfile"), Held: []netip.AddrPort{addr("0.0.0.0:4444"), addr("0.0.0.0:9999")}, AskedAt: now.Add(3 * time.Second), Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
 					},
 					Idle: []compile.Idle{{Addr: addr("0.0.0.0:5000"), Owner: "consul/new\x1b[2J", Reason: "no instance is passing: 2 critical"}},
 					Lingering: map[netip.AddrPort]time.Time{

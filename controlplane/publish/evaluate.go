@@ -37,7 +37,7 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 		d.log(p.log, next)
 	}
 	p.forgetFormer(now)
-	p.status.Store(p.newStatus())
+	p.status.Store(p.newStatus(now))
 	p.save(now, false)
 	for _, f := range p.feeds {
 		f.proof = nil
@@ -122,7 +122,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 
 	p.due = c.due
 	for _, f := range p.feeds {
-		if f.held > 0 && !f.asking {
+		if len(f.held) > 0 && !f.asking {
 			p.due = earliest(p.due, f.retryAt)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -33,7 +34,7 @@ type feed struct {
 	current     time.Time            // when it was last believed
 
 	// The mass-removal guard's part.
-	held    int              // listeners it keeps open against the snapshot, 0 = not held
+	held    []netip.AddrPort // listeners it keeps open against the snapshot, sorted; none = not held
 	proof   *source.Snapshot // a consistent read, for one evaluation
 	asking  bool             // Confirm is running
 	retryAt time.Time        // next Confirm, zero = now

@@ -66,8 +66,8 @@ func TestSuspectRemovalWaitsAndHappensOnlyIfStillTrue(t *testing.T) {
 		w.send(source.Snapshot{Source: "consul", Synced: true, Suspect: true})
 		w.wait(10 * time.Second)
 		w.serves("waiting", "5000=n1,n2", "5001=n1")
-		if s := w.Status().Sources[0]; s.Settling != 3 {
-			t.Errorf("%d instances settle, want 3", s.Settling)
+		if s := w.Status().Sources[0]; len(s.Settling) != 3 {
+			t.Errorf("%d instances settle, want 3", len(s.Settling))
 		}
 		// One of the two is back; the source has calmed down, but the other's
 		// removal still has to wait its time.

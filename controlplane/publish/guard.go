@@ -34,9 +34,9 @@ func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) ca
 	for addr := range p.lost(safe) {
 		delete(lost, addr)
 	}
-	saved := make(map[string]int)
-	for _, owner := range lost {
-		saved[sourceOf(owner)]++
+	saved := make(map[string][]netip.AddrPort)
+	for addr, owner := range lost {
+		saved[sourceOf(owner)] = append(saved[sourceOf(owner)], addr)
 	}
 	open := make(map[string]int)
 	for _, l := range p.table.Listeners {
@@ -47,7 +47,7 @@ func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) ca
 		f := p.feeds[name]
 		// Once held, a source is held until the matter is settled: listeners
 		// that open meanwhile must not dilute the share.
-		if saved[name] == 0 || f.held == 0 && !all && !p.tooMany(saved[name], open[name]) {
+		if n := len(saved[name]); n == 0 || len(f.held) == 0 && !all && !p.tooMany(n, open[name]) {
 			delete(hold, name)
 		}
 	}
@@ -61,8 +61,9 @@ func (p *Publisher) guard(ctx context.Context, free candidate, now time.Time) ca
 	}
 	for name := range hold {
 		f := p.feeds[name]
-		if f.held != saved[name] {
-			p.log.Warn("removal held", keySource, name, keyListeners, saved[name], keyOpen, len(p.table.Listeners))
+		slices.SortFunc(saved[name], netip.AddrPort.Compare)
+		if n := len(saved[name]); len(f.held) != n {
+			p.log.Warn("removal held", keySource, name, keyListeners, n, keyOpen, len(p.table.Listeners))
 		}
 		f.held = saved[name]
 		if !f.asking && !now.Before(f.retryAt) {
@@ -94,8 +95,8 @@ func (p *Publisher) tooMany(lost, open int) bool {
 // release ends the holding of every feed that is not in hold.
 func (p *Publisher) release(hold map[string]bool) {
 	for name, f := range p.feeds {
-		if f.held > 0 && !hold[name] {
-			f.held, f.fails, f.retryAt = 0, 0, time.Time{}
+		if len(f.held) > 0 && !hold[name] {
+			f.held, f.fails, f.retryAt = nil, 0, time.Time{}
 			p.log.Info("removal no longer held", keySource, name)
 		}
 	}
@@ -136,7 +137,7 @@ func (p *Publisher) answered(a answer, now time.Time) {
 		err = errors.New("incomplete answer")
 	}
 	if err != nil {
-		p.log.Warn("removal not confirmed", keySource, f.name, keyErr, err, keyListeners, f.held)
+		p.log.Warn("removal not confirmed", keySource, f.name, keyErr, err, keyListeners, len(f.held))
 		return
 	}
 	f.proof = &a.snapshot

@@ -16,13 +16,13 @@ func TestMassRemovalIsHeldUntilConfirmed(t *testing.T) {
 		w.wait(time.Minute)
 		w.tell("consul", many(2, "")...)
 		w.serves("held", ports(8)...)
-		if s := w.Status().Sources[0]; s.Held != 6 {
-			t.Errorf("%d listeners held, want 6", s.Held)
+		if s := w.Status().Sources[0]; len(s.Held) != 6 {
+			t.Errorf("%d listeners held, want 6", len(s.Held))
 		}
 		w.wait(100 * time.Millisecond)
 		w.serves("confirmed", ports(2)...)
-		if s := w.Status().Sources[0]; s.Held != 0 || w.consul.count() != 1 {
-			t.Errorf("%d listeners held, %d reads", s.Held, w.consul.count())
+		if s := w.Status().Sources[0]; len(s.Held) != 0 || w.consul.count() != 1 {
+			t.Errorf("%d listeners held, %d reads", len(s.Held), w.consul.count())
 		}
 	})
 }
@@ -69,8 +69,8 @@ func TestPartlyConfirmed(t *testing.T) {
 		w.tell("consul", many(5, "")...)
 		w.wait(100 * time.Millisecond)
 		w.serves("and the source comes round", ports(5)...)
-		if s := w.Status().Sources[0]; s.Held != 0 {
-			t.Errorf("%d listeners held", s.Held)
+		if s := w.Status().Sources[0]; len(s.Held) != 0 {
+			t.Errorf("%d listeners held", len(s.Held))
 		}
 	})
 }
@@ -86,8 +86,8 @@ func TestReturnEndsTheHold(t *testing.T) {
 		asked := w.consul.count()
 		w.wait(time.Hour)
 		w.serves("all back", ports(8)...)
-		if s := w.Status().Sources[0]; s.Held != 0 || w.consul.count() != asked {
-			t.Errorf("%d listeners held, %d more reads", s.Held, w.consul.count()-asked)
+		if s := w.Status().Sources[0]; len(s.Held) != 0 || w.consul.count() != asked {
+			t.Errorf("%d listeners held, %d more reads", len(s.Held), w.consul.count()-asked)
 		}
 	})
 }

@@ -91,7 +91,7 @@ func New(cfg Config, log *slog.Logger) *Publisher {
 			log.Info("routes restored", keySource, f.name, keyServices, len(s.Services), keySince, s.Since)
 		}
 	}
-	p.status.Store(p.newStatus())
+	p.status.Store(p.newStatus(now))
 	return p
 }
 
