@@ -86,3 +86,19 @@ func TestPendingResetDoesNotSpin(t *testing.T) {
 		t.Errorf("woken %d times in %v", n, d)
 	}
 }
+
+// TestFINAfterLongSilence: the half-close timeout of a session whose reader has
+// stopped for longer begins when the other side ends, and not in the past.
+func TestFINAfterLongSilence(t *testing.T) {
+	const n = 500_000 // more than the send buffer in dill takes, less than that and the pipe behind it
+	small := Socket{RcvBuf: 4 << 10}
+	cfg := dataplane.Config{Loops: 1, HalfCloseTimeout: time.Minute, Splice: dataplane.SpliceAlways, NearBuffer: 64 << 10}
+	r := start(t, setup{cfg: cfg, sockets: small})
+	client, server := r.openFrom(t, small)
+	server.Must(t, Write(n), Acked())
+	r.inject(t, func() { r.engine.Age(2 * time.Minute) })
+	cut := since("half_close_timeout")
+	server.Must(t, HalfClose())
+	Steady(t, 200*time.Millisecond, "the session lives", func() bool { return cut() == 0 })
+	client.Must(t, ReadToEOF(n), Close())
+}

@@ -156,7 +156,7 @@ func (d *side) ended(e sys.Errno) {
 			d.confirmReset()
 		}
 	case sys.EAGAIN:
-		d.clear(readable)
+		d.clear(readable | urgent) // every mark that can be reached is behind
 	default:
 		d.set(eof | failed)
 	}

@@ -91,7 +91,7 @@ var keys = []Key{
 		Doc:   "how long a connection that one side has finished may move no byte; 0 is for ever",
 		field: func(c *Config) value { return duration(&c.Dataplane.HalfCloseTimeout, anyTime) }},
 	{Name: "dataplane.idle_timeout", Default: "0",
-		Doc:   "how long a connection may move no byte; 0 is for ever",
+		Doc:   "how long a connection may move no byte, and its peers take none that waits in a queue; 0 is for ever",
 		field: func(c *Config) value { return duration(&c.Dataplane.IdleTimeout, anyTime) }},
 	{Name: "dataplane.keepalive", Default: "30s", Restart: true,
 		Doc:   "silence after which TCP keepalive probes both sides; 0 is off",
