@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 
@@ -11,18 +12,27 @@ import (
 	"dill/controlplane/source"
 	"dill/controlplane/source/file"
 	"dill/controlplane/source/routing"
+	"dill/controlplane/state"
 )
 
 // check is `dill -check`: it prints the settings and what is wrong with single
 // entries of the routing file, as comments behind them, and returns the exit
-// status. A routing file of which nothing can be used is refused like a
-// configuration, in one line.
+// status. A routing file of which nothing can be used, and a state file that could
+// not be written, are refused like a configuration, in one line.
 func check(cfg *config.Config, stdout, stderr io.Writer) int {
 	var doc routing.Document
 	if path := cfg.File.Path; path != "" {
 		var err error
 		if doc, err = file.Read(path); err != nil {
 			fmt.Fprintf(stderr, "dill: %s: %v\n", path, err)
+			return exitUsage
+		}
+	}
+	if path := cfg.State.Path; path != "" {
+		kept := state.New(path, slog.New(slog.DiscardHandler))
+		_, err := within(restoreLimit, func() (struct{}, error) { return struct{}{}, kept.Check() })
+		if err != nil {
+			fmt.Fprintf(stderr, "dill: state.path: %s: %v\n", path, err)
 			return exitUsage
 		}
 	}

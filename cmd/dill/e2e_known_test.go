@@ -288,3 +288,13 @@ func TestMaxStaleClosesWhatNobodyCanRead(t *testing.T) {
 	r.says(`msg="what is known is too old to be served" source=consul services=1 for=3s`)
 	r.peekSays(`^nothing is served: `)
 }
+
+// A state file that cannot be written is named in the log, once, and in Peek, as
+// long as that lasts.
+func TestStateThatCannotBeSavedIsShown(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	_, r, _, _ := serveOne(t, fmt.Sprintf("state.path = %q\n", filepath.Join(dir, "state")))
+	r.peekSays(`\nnot saved\n├ ` + dir + `/state for \d+s: there is no directory ` + dir + `\n`)
+	r.says(`level=ERROR msg="state not saved, a restart would not know the routes" path=` + dir + `/state err="there is no directory ` + dir + `"`)
+}

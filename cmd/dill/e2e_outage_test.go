@@ -205,7 +205,7 @@ func TestDamagedStateFileIsSetAside(t *testing.T) {
 	} {
 		must(t, os.WriteFile(path, content, 0o600))
 		r.start()
-		r.says(`level=ERROR msg="last good table not restored" path=\S+ err="state file ` + regexp.QuoteMeta(path) + ` is damaged \(.*\), set aside as ` + regexp.QuoteMeta(path) + `\.damaged-\S+"`)
+		r.says(`level=ERROR msg="last good table not restored" path=` + regexp.QuoteMeta(path) + ` err="damaged: .*; set aside as ` + regexp.QuoteMeta(path) + `\.damaged-\S+"`)
 		r.answers(port, "hello")
 		stop()
 		aside, err := filepath.Glob(path + ".damaged-*")

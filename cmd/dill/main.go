@@ -56,8 +56,9 @@ const usage = `dill is a TCP proxy whose ports come from service discovery.
   dill help | version
 
   -config FILE  read settings from FILE: .toml, .yaml, .json, .hcl, .env or .properties
-  -check        check the settings and the routing file, print the settings, where each
-                comes from, and what of the routing file is refused, and exit
+  -check        check the settings, the routing file and whether the state file can be
+                written, print the settings, where each comes from, and what of the routing
+                file is refused, and exit
   -version      print the version and exit
   -help         print this and exit
 

@@ -142,8 +142,9 @@ func (p *process) run(next map[string]wanted) {
 	p.resolver = resolve.New(nil, func() { p.publisher.NamesChanged() }, log)
 	p.runner = newRunner(p.deciding.ctx, func(s source.Snapshot) { p.publisher.Sink(s) }, log)
 	cfg := publish.Config{Plane: p.engine, Names: p.resolver, Settings: p.settings(p.config, next)}
+	var kept *state.File
 	if path := p.config.State.Path; path != "" {
-		kept := state.New(path, log)
+		kept = state.New(path, log)
 		restored, err := within(restoreLimit, kept.Load)
 		if err != nil {
 			log.Error("last good table not restored", keyPath, path, keyErr, err)
@@ -156,6 +157,9 @@ func (p *process) run(next map[string]wanted) {
 	p.deciding.wg.Go(func() { p.host.watch(p.deciding.ctx, p.publisher.AddressesChanged) })
 	if p.peek != nil {
 		server := peek.New(p.peek, log)
+		if kept != nil {
+			server.Keeper = kept
+		}
 		p.telling.wg.Go(func() { server.Serve(p.telling.ctx, p.publisher, p.engine) })
 	}
 	if p.profiles != nil {

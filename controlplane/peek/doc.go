@@ -10,7 +10,7 @@
 // behind a proxy has "socks5://host:port ─➤ " before it. Below the table follow,
 // each only if there is something to say: ports that are not bound, claims that
 // were refused, ports that nothing passes for, stale sources with their age,
-// removals that wait, lingering listeners, ejected backends. An empty table says
+// a state file that cannot be written, removals that wait, lingering listeners, ejected backends. An empty table says
 // so and names the likely cause.
 //
 // The server reads nothing that matters, holds no lock of anybody else while

@@ -18,6 +18,7 @@ const maxLines = 500
 type report struct {
 	status *publish.Status
 	bound  map[netip.AddrPort]error // nil error = accepting
+	keeper Keeper                   // nil = nothing is kept
 	now    time.Time
 	mono   int64 // now on the clock of route.Now
 }
@@ -42,6 +43,7 @@ func (r report) render() []byte {
 	out = section(out, "refused", r.refused())
 	out = section(out, "not passing", r.idle())
 	out = section(out, "stale", r.stale())
+	out = section(out, "not saved", r.notSaved())
 	out = section(out, "waiting", r.waiting())
 	out = section(out, "lingering", r.lingering())
 	out = section(out, "failing", r.failing())
@@ -128,6 +130,19 @@ func (r report) stale() (lines []string) {
 		for _, one := range s.Stale {
 			lines = append(lines, r.age(s.Name+"/"+escape(one.Service), one.Since, one.Err))
 		}
+		if s.Expired > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %s not served any more, older than %s.max_stale allows", s.Name, count(s.Expired, "service"), s.Name))
+		}
+	}
+	return lines
+}
+
+func (r report) notSaved() (lines []string) {
+	if r.keeper == nil {
+		return nil
+	}
+	if since, err := r.keeper.Trouble(); err != nil {
+		lines = append(lines, fmt.Sprintf("%s for %s: %s", escape(r.keeper.Path()), r.round(r.now.Sub(since)), escape(err.Error())))
 	}
 	return lines
 }

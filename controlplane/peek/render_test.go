@@ -105,7 +105,7 @@ func TestRender(t *testing.T) {
 						}},
 						{Name: "file", Synced: true, Services: 1},
 						{Name: "http", Err: errors.New("404 Not Found")},
-						{Name: "nomad", Synced: true, Services: 9, Warning: errors.New("token\x1bfile"), Held: []netip.AddrPort{addr("0.0.0.0:4444"), addr("0.0.0.0:9999")}, AskedAt: now.Add(3 * time.Second), Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
+						{Name: "nomad", Synced: true, Services: 9, Warning: errors.New("token\x1bfile"), Held: []netip.AddrPort{addr("0.0.0.0:4444"), addr("0.0.0.0:9999")}, AskedAt: now.Add(3 * time.Second), Expired: 1, Stale: []source.Stale{{Service: "a\x1bb", Err: errors.New("hidden"), Since: now.Add(-time.Minute)}}},
 					},
 					Idle: []compile.Idle{{Addr: addr("0.0.0.0:5000"), Owner: "consul/new\x1b[2J", Reason: "no instance is passing: 2 critical"}},
 					Lingering: map[netip.AddrPort]time.Time{
@@ -113,7 +113,8 @@ func TestRender(t *testing.T) {
 						addr("0.0.0.0:6000"): now.Add(-time.Second),
 					},
 				},
-				bound: bound,
+				bound:  bound,
+				keeper: unsaved{},
 			}
 		},
 	} {
@@ -139,6 +140,15 @@ func TestRender(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unsaved is a state file that cannot be written.
+type unsaved struct{}
+
+func (unsaved) Path() string { return "/var/lib/dill\x1b/state" }
+
+func (unsaved) Trouble() (time.Time, error) {
+	return now.Add(-200 * time.Second), errors.New("there is no directory /var/lib/dill\x1b")
 }
 
 // The form is fixed: it is what users' scripts parse.

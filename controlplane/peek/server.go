@@ -51,8 +51,17 @@ type Plane interface {
 	Listening() map[netip.AddrPort]error
 }
 
+// Keeper says whether what is published can be kept for the next start, and if
+// not since when and why: state.File.
+type Keeper interface {
+	Path() string
+	Trouble() (since time.Time, err error)
+}
+
 // Server is Peek at one address.
 type Server struct {
+	Keeper Keeper // nil = nothing is kept; constant once Serve runs
+
 	at  *endpoint.Listener
 	log *slog.Logger
 
@@ -167,7 +176,7 @@ func (s *Server) current(routes Routes, plane Plane) []byte {
 	defer s.rendering.Unlock()
 	status, start := routes.Status(), time.Now()
 	if s.of != status || start.After(s.until) {
-		s.text = report{status: status, bound: plane.Listening(), now: start, mono: route.Now()}.render()
+		s.text = report{status: status, bound: plane.Listening(), keeper: s.Keeper, now: start, mono: route.Now()}.render()
 		end := time.Now()
 		s.of, s.until = status, end.Add(max(fresh, idle*end.Sub(start)))
 	}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -97,24 +96,24 @@ func withHeader(text []byte) []byte {
 func decode(data []byte) (State, error) {
 	head, text, ok := bytes.Cut(data, []byte("\n"))
 	if !ok || len(head) > 200 {
-		return State{}, errors.New("no header line")
+		return State{}, damaged("no header line")
 	}
 	field := strings.Fields(string(head))
 	if len(field) != 4 || field[0] != magic {
-		return State{}, errors.New("not a dill state file")
+		return State{}, damaged("not a dill state file")
 	}
 	if v, err := strconv.Atoi(field[1]); err != nil || v < oldest || v > version {
 		return State{}, fmt.Errorf("version %.20q, this dill reads versions %d to %d", field[1], oldest, version)
 	}
 	if field[3] != fmt.Sprint(len(text)) {
-		return State{}, fmt.Errorf("body has %d bytes, header says %.20q", len(text), field[3])
+		return State{}, damaged("body has %d bytes, header says %.20q", len(text), field[3])
 	}
 	if field[2] != fmt.Sprintf("%x", sha256.Sum256(text)) {
-		return State{}, errors.New("checksum does not match")
+		return State{}, damaged("checksum does not match")
 	}
 	var b body
 	if err := json.Unmarshal(text, &b); err != nil {
-		return State{}, fmt.Errorf("body: %w", err)
+		return State{}, damaged("body: %w", err)
 	}
 	s := State{Saved: b.Saved, Owners: b.Owners, Lingering: b.Lingering}
 	for _, bs := range b.Sources {
@@ -122,7 +121,7 @@ func decode(data []byte) (State, error) {
 		for _, bsvc := range bs.Services {
 			svc, err := bsvc.service()
 			if err != nil {
-				return State{}, fmt.Errorf("source %q: service %q: %w", bs.Name, bsvc.Name, err)
+				return State{}, damaged("source %q: service %q: %w", bs.Name, bsvc.Name, err)
 			}
 			src.Services = append(src.Services, svc)
 		}
@@ -133,6 +132,11 @@ func decode(data []byte) (State, error) {
 	slices.SortStableFunc(s.Sources, func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
 	s.Sources = slices.CompactFunc(s.Sources, func(a, b Source) bool { return a.Name == b.Name })
 	return s, nil
+}
+
+// damaged is the error of a file that is not as it was written.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("damaged: "+format, args...)
 }
 
 func (b bodyService) service() (source.Service, error) {

@@ -39,6 +39,8 @@ type File struct {
 
 	mu      sync.Mutex
 	pending *State // newest not yet written, nil = none
+	trouble error  // why the last write failed, nil if it did not
+	since   time.Time
 }
 
 // New names the state file. It touches nothing.
@@ -46,16 +48,17 @@ func New(path string, log *slog.Logger) *File {
 	return &File{path: path, log: log, wake: make(chan struct{}, 1)}
 }
 
-// Load reads the file. No file is an empty State and no error. A damaged one
-// is renamed to <path>.damaged-<time>, so that it can be looked at and the
-// next start is clean; the error names it, and the State is empty.
+// Load reads the file. No file is an empty State and no error. One that is damaged
+// or of a later version is renamed to <path>.damaged-<time>, so that it can be
+// looked at and the next start is clean; the error names that, and the State is
+// empty.
 func (f *File) Load() (State, error) {
 	data, err := regular.Read(f.path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
 	}
 	if err != nil {
-		return State{}, fmt.Errorf("state file %s: %w", f.path, err)
+		return State{}, err
 	}
 	s, err := decode(data)
 	if err == nil {
@@ -63,9 +66,9 @@ func (f *File) Load() (State, error) {
 	}
 	aside := f.path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
 	if e := os.Rename(f.path, aside); e != nil {
-		return State{}, fmt.Errorf("state file %s is damaged (%w) and cannot be set aside: %w", f.path, err, e)
+		return State{}, fmt.Errorf("%w; it cannot be set aside: %w", err, f.explain(e))
 	}
-	return State{}, fmt.Errorf("state file %s is damaged (%w), set aside as %s", f.path, err, aside)
+	return State{}, fmt.Errorf("%w; set aside as %s", err, aside)
 }
 
 // Save hands over the newest State, which nobody may modify from then on. It
@@ -80,8 +83,21 @@ func (f *File) Save(s State) {
 	}
 }
 
+// Trouble returns why the newest State is not on the disk, and since when that is
+// so; nil when it is there, or only waits its second. It may be called from any
+// goroutine.
+func (f *File) Trouble() (since time.Time, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.since, f.trouble
+}
+
+// Path is where the file is.
+func (f *File) Path() string { return f.path }
+
 // Run writes what Save hands over until ctx ends, then once more if something
-// is left. A write that fails is logged and tried again.
+// is left. A write that fails is tried again, and logged if it fails otherwise
+// than the one before.
 func (f *File) Run(ctx context.Context) {
 	for {
 		select {
@@ -115,17 +131,78 @@ func (f *File) flush() bool {
 	if s == nil {
 		return true
 	}
-	err := f.write(*s)
-	if err == nil {
-		return true
-	}
-	f.log.Error("state not saved", "path", f.path, "err", err)
+	err := f.explain(f.write(*s))
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	switch {
+	case err == nil && f.trouble == nil:
+		return true
+	case err == nil:
+		f.log.Info("state is saved again", "path", f.path, "outage", time.Since(f.since).Round(time.Second))
+		f.trouble, f.since = nil, time.Time{}
+		return true
+	case f.trouble == nil:
+		f.since = time.Now()
+		fallthrough
+	case f.trouble.Error() != err.Error():
+		f.log.Error("state not saved, a restart would not know the routes", "path", f.path, "err", err)
+	}
+	f.trouble = err
 	if f.pending == nil {
 		f.pending = s
 	}
 	return false
+}
+
+// Check tries to write where Run will, and leaves nothing behind. Its error does
+// not name the file.
+func (f *File) Check() error {
+	return f.explain(f.try())
+}
+
+func (f *File) try() error {
+	if err := f.replaceable(); err != nil {
+		return err
+	}
+	// Not the name that a running dill writes to.
+	out, err := os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".check-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name())
+	_, err = out.Write(make([]byte, os.Getpagesize())) // an empty file fits on a full disk
+	if err == nil {
+		err = out.Sync()
+	}
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// replaceable is nil unless renaming would put a file in the place of a device, a
+// FIFO or a directory.
+func (f *File) replaceable() error {
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
+		return regular.ErrNotRegular
+	}
+	return nil
+}
+
+// explain says what is wrong with the directory, which is what an operator can
+// mend, rather than with a temporary file in it.
+func (f *File) explain(err error) error {
+	dir := filepath.Dir(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no directory %s", dir)
+	}
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("cannot write in %s: %w", dir, p.Err)
+	}
+	if l, ok := errors.AsType[*os.LinkError](err); ok {
+		return fmt.Errorf("cannot write in %s: %w", dir, l.Err)
+	}
+	return err
 }
 
 // write replaces the file: a temporary one beside it, synced, renamed, and the
@@ -135,9 +212,8 @@ func (f *File) write(s State) error {
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
-	// Renaming would put a file in the place of a device or a FIFO.
-	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
-		return regular.ErrNotRegular
+	if err := f.replaceable(); err != nil {
+		return err
 	}
 	// One fixed name: a crash leaves at most one such file, and the next
 	// write takes it away. O_EXCL so that the mode is surely ours.

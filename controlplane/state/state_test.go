@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,6 +105,29 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 	}
 }
 
+// A file of the version before is read; one of a later version is set aside, in
+// one line that says so.
+func TestVersions(t *testing.T) {
+	text := []byte(`{"saved":"2026-01-02T03:04:05Z","sources":[{"name":"consul","since":"2026-01-02T03:04:05Z","services":[` +
+		`{"name":"web","instances":[{"id":"n1/web-1","host":"10.0.0.1","port":80,"tags":["dill"],"health":"critical"}]}]}],` +
+		`"owners":{"127.0.0.1:5000":"consul/web"}}` + "\n")
+	file := func(version int) []byte {
+		return append(fmt.Appendf(nil, "dill-state %d %x %d\n", version, sha256.Sum256(text), len(text)), text...)
+	}
+	s, err := decode(file(1))
+	if err != nil || len(s.Sources) != 1 || s.Sources[0].Services[0].Instances[0].Health != source.Critical || len(s.Owners) != 1 ||
+		s.Sources[0].Scope != "" || s.Sources[0].Stale != nil || s.Lingering != nil {
+		t.Errorf("version 1: %+v, %v", s, err)
+	}
+	path := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(path, file(version+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(path, quiet).Load(); err == nil || !strings.HasPrefix(err.Error(), `version "3", this dill reads versions 1 to 2; set aside as `+path+".damaged-") {
+		t.Errorf("version 3: %v", err)
+	}
+}
+
 // A FIFO as state.path neither holds the start up nor gives way to a file.
 func TestStateIsARegularFile(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
@@ -112,7 +136,7 @@ func TestStateIsARegularFile(t *testing.T) {
 	}
 	for _, path := range []string{t.TempDir(), fifo} {
 		f := New(path, quiet)
-		if _, err := f.Load(); !errors.Is(err, regular.ErrNotRegular) || !strings.Contains(err.Error(), path) {
+		if _, err := f.Load(); !errors.Is(err, regular.ErrNotRegular) {
 			t.Errorf("Load of %s: %v", path, err)
 		}
 		if err := f.write(sample(1)); !errors.Is(err, regular.ErrNotRegular) {
@@ -157,6 +181,73 @@ func TestSaveIsDebouncedAndPrivate(t *testing.T) {
 	left, _ := filepath.Glob(path + "*")
 	if len(left) != 1 {
 		t.Errorf("files left: %v", left)
+	}
+}
+
+// A state that cannot be written is told once, and as it is: what is wrong, with
+// what directory, since when, and when it is over.
+func TestTroubleIsToldOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "later")
+	var log bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		f := New(filepath.Join(dir, "state"), slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { f.Run(ctx); close(done) }()
+		f.Save(sample(1))
+		time.Sleep(delay)
+		synctest.Wait()
+		began := time.Now()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		want := "there is no directory " + dir
+		if since, err := f.Trouble(); err == nil || err.Error() != want || !since.Equal(began) {
+			t.Errorf("trouble since %v is %v, want %q since %v", since, err, want, began)
+		}
+		if err := f.Check(); err == nil || err.Error() != want {
+			t.Errorf("checked: %v", err)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(retry)
+		synctest.Wait()
+		if _, err := f.Trouble(); err != nil {
+			t.Errorf("still in trouble: %v", err)
+		}
+		cancel()
+		<-done
+	})
+	told := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(told) != 2 || !strings.Contains(told[0], "level=ERROR") || !strings.Contains(told[1], "is saved again") || strings.Contains(log.String(), ".tmp") {
+		t.Errorf("told:\n%s", &log)
+	}
+}
+
+// Check leaves nothing behind and touches nothing, and finds out what would keep
+// a write from succeeding.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	f := New(path, quiet)
+	if err := os.WriteFile(path, []byte("as it was"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Check(); err != nil {
+		t.Errorf("where all is well: %v", err)
+	}
+	left, _ := filepath.Glob(path + "*")
+	if text, _ := os.ReadFile(path); len(left) != 1 || string(text) != "as it was" {
+		t.Errorf("left are %q, with %q", left, text)
+	}
+	for name, tt := range map[string]struct{ path, want string }{
+		"below a file": {filepath.Join(path, "state"), "cannot write in " + path + ": not a directory"},
+		"a device":     {"/dev/null", "not a regular file"},
+		"read-only":    {"/proc/state", "/proc"},
+	} {
+		if err := New(tt.path, quiet).Check(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
 	}
 }
 
