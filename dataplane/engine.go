@@ -75,6 +75,9 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	return e, nil
 }
 
+// Loops is the number of event loops.
+func (e *Engine) Loops() int { return len(e.loops) }
+
 // Publish makes t the table of every connection accepted from now on, and has
 // listeners opened and closed accordingly. t must not change afterwards. It
 // does not wait; see Listening.

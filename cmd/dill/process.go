@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -207,6 +208,7 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 		s.Sources[consul.Name] = o
 	}
 	s.Compile.Local = p.host.local
+	s.Compile.MaxListeners = listenerLimit(c.Listeners.Max, p.openFiles, p.engine.Loops())
 	// Those in force: c may name others, which need a restart.
 	for _, l := range p.own() {
 		s.Compile.Reserved = append(s.Compile.Reserved, l.Reserved()...)
@@ -214,13 +216,25 @@ func (p *process) settings(c *config.Config, next map[string]wanted) publish.Set
 	return s
 }
 
-// compileOptions is what a configuration says to the compiler.
+// listenerLimit is how many listeners there may be, 0 for any number. Each takes
+// a descriptor of every loop; half of them are for connections.
+func listenerLimit(limit int, openFiles uint64, loops int) int {
+	if limit != config.Auto {
+		return limit
+	}
+	files := min(openFiles, math.MaxInt32)
+	return max(1, int(files-dataplane.Reserve(files))/2/loops)
+}
+
+// compileOptions is what a configuration says to the compiler, but for what
+// depends on the process.
 func compileOptions(c *config.Config) compile.Options {
 	return compile.Options{
-		Allowed:      c.Listeners.Allowed,
-		PortMin:      c.Listeners.PortMin,
-		PortMax:      c.Listeners.PortMax,
-		AllowWarning: c.Consul.AllowWarning,
+		Allowed:       c.Listeners.Allowed,
+		PortMin:       c.Listeners.PortMin,
+		PortMax:       c.Listeners.PortMax,
+		MaxPerService: c.Listeners.MaxPerService,
+		AllowWarning:  c.Consul.AllowWarning,
 	}
 }
 

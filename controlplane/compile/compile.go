@@ -16,6 +16,10 @@ type Options struct {
 	Allowed          map[string]netip.Addr // what labels stand for; keys in lower case
 	PortMin, PortMax int                   // inclusive
 
+	// How many listeners one service and all together may have; 0 is no limit.
+	// What is bound already stays.
+	MaxPerService, MaxListeners int
+
 	// Reserved are addresses that dill itself listens on: Peek, pprof. Nobody
 	// can claim them or reach them through a listener. [::] stands for IPv4
 	// as well here.
@@ -82,16 +86,20 @@ type compiler struct {
 
 func (c *compiler) compile() Result {
 	services := c.services()
+	changed := c.listen(c.in.Bound)
 	claims := make([]*claim, 0, len(services))
 	for _, s := range services {
-		claims = append(claims, s.claims...)
+		claims = append(claims, c.within(s)...)
 	}
-	changed := c.listen(c.in.Bound)
 	claims = c.award(c.vacant(services, claims))
+	for _, cl := range claims {
+		c.build(cl, changed)
+	}
+	claims = c.open(claims)
 
 	r := Result{Listeners: make([]*route.Listener, 0, len(claims))}
 	for _, cl := range claims {
-		r.Listeners = append(r.Listeners, c.built(cl, changed))
+		r.Listeners = append(r.Listeners, cl.listener)
 		if cl.idle != "" {
 			r.Idle = append(r.Idle, Idle{cl.addr, cl.by.owner, cl.idle})
 		}

@@ -66,4 +66,11 @@
 // address first it is the backend that is refused: connections to it would
 // reach dill itself. A service whose own backend stands at its own claim is
 // served without that backend there.
+//
+// # Limits
+//
+// Beyond Options.MaxPerService and MaxListeners the lowest ports are served and
+// the rest is refused; what is bound stays. A claim beyond its service's limit
+// does not contend for its port. Other limits cost what is beyond them, too: see
+// maxFaults, maxAllow and route.MaxBackends.
 package compile

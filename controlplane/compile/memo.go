@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"dill/controlplane/source"
-	"dill/dataplane/route"
 )
 
 // Memo compiles one input after the other, and works out anew only what
@@ -72,7 +71,8 @@ func (m *Memo) reset(opt Options) {
 
 // equal compares all but Local, which is always the same.
 func (o Options) equal(p Options) bool {
-	return o.PortMin == p.PortMin && o.PortMax == p.PortMax && o.AllowWarning == p.AllowWarning &&
+	return o.PortMin == p.PortMin && o.PortMax == p.PortMax && o.MaxPerService == p.MaxPerService &&
+		o.MaxListeners == p.MaxListeners && o.AllowWarning == p.AllowWarning &&
 		maps.Equal(o.Allowed, p.Allowed) && slices.Equal(o.Reserved, p.Reserved)
 }
 
@@ -132,16 +132,16 @@ func (m *Memo) listen(bound []netip.AddrPort) (changed map[uint16]bool) {
 	return changed
 }
 
-// built returns the listener of an awarded claim: the one that was built for it
-// already, if what it depends on besides the claim is as it was then.
-func (c *compiler) built(cl *claim, changed map[uint16]bool) *route.Listener {
+// build gives an awarded claim its listener, unless the one that was built for it
+// already is right: if what it depends on besides the claim is as it was then.
+func (c *compiler) build(cl *claim, changed map[uint16]bool) {
 	moved := func(port uint16) bool { return changed[port] }
 	last := cl.round
 	cl.round = c.round
 	if cl.listener != nil && last == c.round-1 && !cl.named && !(cl.asked && cl.moves != c.moves) &&
 		(len(changed) == 0 || !slices.ContainsFunc(cl.dialled, moved)) {
 		cl.by.notes = append(cl.by.notes, cl.notes...)
-		return cl.listener
+		return
 	}
 	before := len(cl.by.notes)
 	c.named, c.asked, c.dialled = false, false, c.dialled[:0]
@@ -150,5 +150,4 @@ func (c *compiler) built(cl *claim, changed map[uint16]bool) *route.Listener {
 	slices.Sort(c.dialled)
 	cl.named, cl.asked, cl.moves = c.named, c.asked, c.moves
 	cl.dialled = slices.Clone(slices.Compact(c.dialled))
-	return cl.listener
 }

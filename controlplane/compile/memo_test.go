@@ -77,7 +77,7 @@ func TestMemo(t *testing.T) {
 		}
 		var table *route.Table
 		for i := range 60 {
-			switch r.IntN(14) {
+			switch r.IntN(15) {
 			case 0:
 				opt.AllowWarning = !opt.AllowWarning
 			case 1:
@@ -91,6 +91,8 @@ func TestMemo(t *testing.T) {
 						in.Bound = append(in.Bound, ap(a))
 					}
 				}
+			case 5:
+				opt.MaxPerService, opt.MaxListeners = r.IntN(4), r.IntN(4)
 			case 4:
 				here = !here
 				m.Moved()

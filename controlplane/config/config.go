@@ -31,12 +31,14 @@ type Config struct {
 // Listeners says which ports services may ask for, and what happens to them
 // when services go.
 type Listeners struct {
-	Allowed      map[string]netip.Addr // label in lower case → address to listen on; read only
-	PortMin      int                   // inclusive
-	PortMax      int                   // inclusive, ≥ PortMin
-	DrainTimeout time.Duration         // sessions of a closed listener; 0 = for ever
-	Linger       time.Duration         // a listener whose instances are all critical; 0 = none
-	RemovalShare float64               // 0..1: dropping more of the listeners than this is held back; 1 = never
+	Allowed       map[string]netip.Addr // label in lower case → address to listen on; read only
+	PortMin       int                   // inclusive
+	PortMax       int                   // inclusive, ≥ PortMin
+	MaxPerService int                   // listeners of one service; 0 = no limit
+	Max           int                   // listeners in all; 0 = no limit, Auto = from the open file limit
+	DrainTimeout  time.Duration         // sessions of a closed listener; 0 = for ever
+	Linger        time.Duration         // a listener whose instances are all critical; 0 = none
+	RemovalShare  float64               // 0..1: dropping more of the listeners than this is held back; 1 = never
 }
 
 // Peek is the address that tells the routing table.
@@ -180,8 +182,11 @@ func (c *Config) Sources() []string {
 	return names
 }
 
+// Auto says that dill shall choose.
+const Auto = -1
+
 // AutoConnections as Dataplane.MaxConnections means: follow the open file limit.
-const AutoConnections = -1
+const AutoConnections = Auto
 
 // ConnectionLimit returns how many clients may be served at once, 0 for no
 // limit, given the limit of open files. A connection takes two of them; the

@@ -48,6 +48,7 @@ func defaults() Config {
 			Allowed: map[string]netip.Addr{"local": addr("127.0.0.1"), "any": addr("0.0.0.0")},
 			PortMin: 1024, PortMax: 49151,
 			DrainTimeout: 30 * time.Second, Linger: 30 * time.Second, RemovalShare: 0.5,
+			MaxPerService: 1024, Max: Auto,
 		},
 		Dataplane: Dataplane{
 			ConnectTimeout: 5 * time.Second, ConnectTries: 3, ConnectTotalTimeout: 15 * time.Second,
@@ -118,6 +119,8 @@ var samples = map[string][2]string{
 	"listeners.port_max":              {"20000", "30000"},
 	"listeners.drain_timeout":         {"1s", "2s"},
 	"listeners.linger":                {"3s", "4s"},
+	"listeners.max":                   {"100", "200"},
+	"listeners.max_per_service":       {"7", "0"},
 	"listeners.removal_share":         {"0.25", "1"},
 	"peek.listener":                   {"127.0.0.1:2323", "[::1]:2323"},
 	"runtime.gomaxprocs":              {"2", "3"},

@@ -92,16 +92,16 @@ func integer(field *int, least, most int) value {
 const auto = "auto"
 
 // autoInteger is an integer from 0 on, or "auto", which is stored as
-// AutoConnections.
+// Auto.
 func autoInteger(field *int, most int) value {
 	return scalar[int]{field: field, parse: func(raw any) (int, bool) {
 		if s, ok := raw.(string); ok && strings.EqualFold(strings.TrimSpace(s), auto) {
-			return AutoConnections, true
+			return Auto, true
 		}
 		n, ok := wholeNumber(raw)
 		return n, ok && n >= 0 && n <= most
 	}, print: func(n int) string {
-		if n == AutoConnections {
+		if n == Auto {
 			return strconv.Quote(auto)
 		}
 		return strconv.Itoa(n)
