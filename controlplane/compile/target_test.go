@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dill/controlplane/source"
+	"dill/dataplane/route"
 )
 
 // at moves an instance.
@@ -93,6 +94,26 @@ func TestNamesBehindAProxyAreNotLookedUp(t *testing.T) {
 	}
 	wantRefused(t, r, "consul/web i6|"+claim5000+"|no address", "consul/web i4|"+claim5000+"|port 0; want 1 to 65535",
 		"consul/web i1|"+claim5000+"|same address as i5, which is registered later")
+}
+
+// TestOneNameBehindTwoProxies: localhost is another host at each of them, and so
+// is a private address.
+func TestOneNameBehindTwoProxies(t *testing.T) {
+	for _, host := range []string{"localhost", "10.0.0.9"} {
+		var all []source.Instance
+		for i, proxy := range []string{"dill.proxy=socks5://192.0.2.7", "dill.proxy=socks5://192.0.2.8", "dill.weight=1"} {
+			if host != "localhost" || i < 2 {
+				all = append(all, at(inst(i+1, claim5000, proxy), host, 80))
+			}
+		}
+		r := compileAll(consul(svc("web", 1, all...)))
+		wantRefused(t, r)
+		l := only(t, r)
+		table := route.NewTable(1, []*route.Listener{l}, nil, nil)
+		if n := len(table.Listeners[0].Backends); len(l.Backends) != len(all) || n != len(all) {
+			t.Errorf("%s: %d backends, %d in a table, want %d", host, len(l.Backends), n, len(all))
+		}
+	}
 }
 
 // TestProxyURLs: as the original's library reads them.
