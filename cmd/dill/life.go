@@ -102,9 +102,18 @@ func (p *process) settle() {
 	p.resolver.Close()
 }
 
-// printCounters writes one counter a line to standard output.
+// printCounters writes one counter a line to standard output, on a goroutine of
+// its own: that may be a pipe which nobody reads. Until it is done, asking again
+// does nothing.
 func (p *process) printCounters() {
-	if _, err := fmt.Fprint(p.stdout, dataplane.Stats()); err != nil {
-		p.logging.log.Warn("counters not printed", keyErr, err)
+	if !p.printing.CompareAndSwap(false, true) {
+		return
 	}
+	counters := dataplane.Stats()
+	p.telling.wg.Go(func() {
+		defer p.printing.Store(false)
+		if _, err := fmt.Fprint(p.stdout, counters); err != nil {
+			p.logging.log.Warn("counters not printed", keyErr, err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -114,4 +115,20 @@ func TestFIFOsHoldNothingUp(t *testing.T) {
 	r.says(`configuration read again`)
 	r.signal(syscall.SIGTERM)
 	r.exits(exitOK)
+}
+
+// Nobody reads standard output: dill hears signals nevertheless, and ends.
+func TestCountersHoldNothingUp(t *testing.T) {
+	p, _ := begun(t, "")
+	reader, writer := io.Pipe() // holds nothing: whoever writes waits for a reader
+	p.stdout = writer
+	status := make(chan int, 1)
+	go func() { status <- p.live(t.Context()) }()
+	p.signals <- syscall.SIGUSR1
+	p.signals <- syscall.SIGUSR1
+	p.signals <- syscall.SIGTERM
+	if got := <-status; got != exitOK {
+		t.Errorf("exit status %d", got)
+	}
+	must(t, reader.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,6 +54,8 @@ type process struct {
 	runner  *runner
 	reading bool // the outcome will come in readings
 	again   bool // another reload was asked for meanwhile
+
+	printing atomic.Bool // the counters are on their way out
 
 	readings chan reading // of capacity 1, so that nobody who reads stays behind
 }
