@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dill/controlplane/config"
+	"dill/dataplane/dptest"
 )
 
 // begun is dill within the test, with these settings and a routing file that is
@@ -32,12 +33,25 @@ func begun(t *testing.T, settings string) (p *process, log *transcript) {
 	return p, log
 }
 
+// ended is the exit status that live returns.
+func ended(t *testing.T, status <-chan int) int {
+	t.Helper()
+	select {
+	case s := <-status:
+		return s
+	case <-time.After(dptest.Patience):
+		t.Fatal("dill does not end")
+		return 0
+	}
+}
+
 // A configuration that cannot be read for now (a network file system that hangs)
 // makes dill neither deaf nor unable to end, and the reloads that are asked for
 // meanwhile are one.
 func TestHangingReloadIsNotWaitedFor(t *testing.T) {
 	p, log := begun(t, "")
 	reads, release := make(chan string, 8), make(chan struct{})
+	defer close(release)
 	p.read = func(path string) reading {
 		reads <- path
 		<-release
@@ -53,10 +67,9 @@ func TestHangingReloadIsNotWaitedFor(t *testing.T) {
 	release <- struct{}{}
 	<-reads // all five are one
 	p.signals <- syscall.SIGTERM
-	if got := <-status; got != exitOK {
+	if got := ended(t, status); got != exitOK {
 		t.Errorf("exit status %d", got)
 	}
-	close(release)
 	if n := strings.Count(log.String(), "configuration not accepted"); n != 1 || len(reads) > 0 {
 		t.Errorf("%d reloads told and %d more begun, want 1 and none:\n%s", n, len(reads), log)
 	}
@@ -66,17 +79,17 @@ func TestHangingReloadIsNotWaitedFor(t *testing.T) {
 func TestEndIsBounded(t *testing.T) {
 	p, log := begun(t, "")
 	stuck := make(chan struct{})
+	defer close(stuck)
 	p.keeping.wg.Go(func() { <-stuck }) // a write of the state file
 	status := make(chan int, 1)
 	go func() { status <- p.live(t.Context()) }()
 	p.signals <- syscall.SIGTERM
-	if got := <-status; got != exitOK {
+	if got := ended(t, status); got != exitOK {
 		t.Errorf("exit status %d", got)
 	}
 	if !strings.Contains(log.String(), "last good table not saved") {
 		t.Errorf("not told:\n%s", log)
 	}
-	close(stuck)
 }
 
 func TestWithinGivesUp(t *testing.T) {
@@ -121,14 +134,14 @@ func TestFIFOsHoldNothingUp(t *testing.T) {
 func TestCountersHoldNothingUp(t *testing.T) {
 	p, _ := begun(t, "")
 	reader, writer := io.Pipe() // holds nothing: whoever writes waits for a reader
+	defer reader.Close()
 	p.stdout = writer
 	status := make(chan int, 1)
 	go func() { status <- p.live(t.Context()) }()
 	p.signals <- syscall.SIGUSR1
 	p.signals <- syscall.SIGUSR1
 	p.signals <- syscall.SIGTERM
-	if got := <-status; got != exitOK {
+	if got := ended(t, status); got != exitOK {
 		t.Errorf("exit status %d", got)
 	}
-	must(t, reader.Close())
 }
