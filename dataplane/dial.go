@@ -165,7 +165,7 @@ func (l *loop) attemptFailed(s *session, cause sys.Errno) {
 	b := s.backend
 	if ejected, until := s.route.ConnectFailed(b, &s.dialing.tried, cause, l.nowNs, l.cfg.EjectAfter); ejected {
 		l.stats.Ejections.Add(1)
-		l.engine.report(backendEjected{listener: s.ln.addr, backend: b, cause: cause, out: time.Duration(until - l.nowNs)})
+		l.engine.report(backendEjected{listener: s.ln.addr, backend: b, failure: b.State.Failure(), out: time.Duration(until - l.nowNs)})
 	}
 	l.dropBackend(s)
 }

@@ -60,6 +60,16 @@ func TestMallocsOfFloods(t *testing.T) {
 			t.Errorf("only %d were refused", counted())
 		}
 	})
+	t.Run("dead backend", func(t *testing.T) {
+		r := start(t, setup{backends: -1, dead: []netip.AddrPort{FreeAddr(t)}})
+		load := Spawn(t, "load")
+		do(t, load, loadTask{Do: "refusals", Addr: r.front, N: 500})
+		counted := since("connect_failed")
+		fewMallocs(t, load, loadTask{Do: "refusals", Addr: r.front, N: 10_000})
+		if counted() < 10_000*9/10 {
+			t.Errorf("only %d connects failed", counted())
+		}
+	})
 	t.Run("aborts", func(t *testing.T) {
 		r := start(t, setup{backends: -1, dead: []netip.AddrPort{SilentAddr(t)}})
 		load := Spawn(t, "load")

@@ -81,7 +81,7 @@ func (t *toldFailure) due(now int64, s *route.BackendState) bool {
 }
 
 func (f *failureLog) tell(now int64, listener netip.AddrPort, b *route.Backend, fails route.Failure) {
-	args := []any{attrListener, listener, attrBackend, b.Target(), attrErr, fails.Cause, attrFailures, fails.Count}
+	args := []any{attrListener, listener, attrBackend, b.Target(), attrErr, fails.Reason(), attrFailures, fails.Count}
 	if b.Socks != nil {
 		args = append(args, attrProxy, b.Socks.Addr)
 	}

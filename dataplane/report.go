@@ -27,7 +27,7 @@ type (
 	backendEjected struct {
 		listener netip.AddrPort
 		backend  *route.Backend
-		cause    error
+		failure  route.Failure
 		out      time.Duration
 	}
 	ledBack struct {
@@ -125,7 +125,7 @@ func (r *reporter) line(what any) {
 	case limitReached:
 		r.warn("connection limit reached, new connections are reset", attrLimit, w.limit)
 	case backendEjected:
-		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend.Target(), attrErr, w.cause, attrFor, w.out)
+		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend.Target(), attrErr, w.failure.Reason(), attrFor, w.out)
 	case ledBack:
 		r.warn("backend would lead back to dill, not connected", attrListener, w.listener, attrBackend, w.backend.Target())
 	case backendBack:

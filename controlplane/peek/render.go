@@ -234,7 +234,7 @@ func (r report) ejected() (lines []string) {
 func (r report) failure(l *route.Listener, b *route.Backend) string {
 	f := b.State.Failure()
 	return fmt.Sprintf("%s ──➤ %s %s: %s, %s in a row, the first %s ago", l.Addr, escape(b.Target()), escape(b.Instance),
-		f.Cause, count(f.Count, "failed connect"), r.round(time.Duration(r.mono-f.Since)))
+		f.Reason(), count(f.Count, "failed connect"), r.round(time.Duration(r.mono-f.Since)))
 }
 
 // hint is the likely cause of an empty table.

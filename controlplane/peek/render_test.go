@@ -274,10 +274,10 @@ func TestFailingBackendIsShown(t *testing.T) {
 	if got := shown(); got != "" {
 		t.Errorf("without a failure: %s", got)
 	}
-	for at, cause := range []syscall.Errno{syscall.ECONNREFUSED, syscall.EHOSTUNREACH} {
+	for at, cause := range []syscall.Errno{syscall.ECONNREFUSED, syscall.ELOOP} {
 		l.ConnectFailed(l.Backends[0], new(route.Tried), cause, int64(30+at)*int64(time.Second), 3)
 	}
-	const want = "failing\n├ 0.0.0.0:4444 ──➤ 10.0.0.1:80 node/10.0.0.1:80: no route to host, 2 failed connects in a row, the first 30s ago\n"
+	const want = "failing\n├ 0.0.0.0:4444 ──➤ 10.0.0.1:80 node/10.0.0.1:80: the connection would come back to dill, 2 failed connects in a row, the first 30s ago\n"
 	if got := shown(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

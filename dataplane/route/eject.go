@@ -115,6 +115,14 @@ type Failure struct {
 	Cause syscall.Errno // of the last
 }
 
+// Reason words Cause. What dill itself prevents has no errno of its own.
+func (f Failure) Reason() string {
+	if f.Cause == syscall.ELOOP {
+		return "the connection would come back to dill"
+	}
+	return f.Cause.Error()
+}
+
 // Failure returns the present state, its fields read one after the other.
 func (s *BackendState) Failure() Failure {
 	return Failure{
