@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"log"
@@ -297,4 +298,43 @@ func TestStateThatCannotBeSavedIsShown(t *testing.T) {
 	_, r, _, _ := serveOne(t, fmt.Sprintf("state.path = %q\n", filepath.Join(dir, "state")))
 	r.peekSays(`\nnot saved\n├ ` + dir + `/state for \d+s: there is no directory ` + dir + `\n`)
 	r.says(`level=ERROR msg="state not saved, a restart would not know the routes" path=` + dir + `/state err="there is no directory ` + dir + `"`)
+}
+
+// An agent comes back empty, and the instance registers anew under another ID,
+// with a lower index and the wish to know its clients. What is kept of its former
+// registration, which settles, does not speak for its address.
+func TestGhostOfAnotherHistoryDoesNotSpeak(t *testing.T) {
+	t.Parallel()
+	agent := consultest.New(t, consultest.Options{})
+	r := launch(t, fmt.Sprintf("consul.address = %q\nconsul.settle = '1h'\n", agent.Addr()))
+	first := serve(t, func(p *dptest.Peer) { // tells its first line
+		if line, err := bufio.NewReader(p.Conn()).ReadString('\n'); err == nil {
+			_, _ = io.WriteString(p.Conn(), line)
+		}
+	})
+	line := func(port netip.AddrPort) string {
+		p, err := dptest.Connect(port, dptest.Socket{})
+		if err != nil {
+			return err.Error()
+		}
+		defer p.Reset()
+		if _, err := io.WriteString(p.Conn(), "hello\n"); err != nil {
+			return err.Error()
+		}
+		text, _ := bufio.NewReader(p.Conn()).ReadString('\n')
+		return text
+	}
+	port := freeAddr(t)
+	for i := range 50 { // counts the index up
+		must(t, agent.Register(consultest.Service{ID: name(i), Name: name(i), Port: 1}))
+	}
+	register(t, agent, "web", "web-1", first.Addr(), port)
+	r.eventually("the port serves", func() bool { return line(port) == "hello\n" })
+
+	must(t, agent.Restart(t.Context()))
+	s := instance("web", "web-2", first.Addr(), port)
+	s.Tags = append(s.Tags, "dill.proxy_protocol=v1")
+	must(t, agent.Register(s))
+	r.eventually("the backend is told its client", func() bool { return strings.HasPrefix(line(port), "PROXY TCP4 ") })
+	r.peekSays(`\nwaiting\n├ consul: 1 instance gone`)
 }

@@ -39,6 +39,7 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 	p.forgetFormer(now)
 	p.status.Store(p.newStatus(now))
 	p.save(now, false)
+	p.due = earliest(p.due, p.saveDue())
 	for _, f := range p.feeds {
 		f.proof = nil
 	}

@@ -150,7 +150,7 @@ func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
 	if f.believed() && !hold && len(f.missing) == 0 && len(f.stale) == 0 && fresh.IsZero() {
 		return plan{services: f.in.Services} // the common case: nothing to keep
 	}
-	p := plan{missing: make(map[instance]settled), expired: make(map[string]bool)}
+	p := plan{missing: make(map[instance]settled)}
 	var seen map[instance]bool
 	if hold && f.proof != nil {
 		seen = instances(f.proof.Services)

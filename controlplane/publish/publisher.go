@@ -43,6 +43,7 @@ type Publisher struct {
 	published  time.Time // last publication
 	rested     time.Time // no evaluation before that
 	unsaved    bool
+	saved      time.Time // when the state was handed over last
 	confirming sync.WaitGroup
 }
 

@@ -60,9 +60,24 @@ func (p *Publisher) lingeringSets() map[netip.AddrPort][]string {
 	return sets
 }
 
+// saveDue is when the state is to be saved again although nothing has changed,
+// zero = never: the file must not look older than it is to a start after a crash
+// that serves nothing too old.
+func (p *Publisher) saveDue() (due time.Time) {
+	for _, f := range p.feeds {
+		if p.cfg.Save != nil && f.maxStale > 0 && f.believed() {
+			due = earliest(due, p.saved.Add(f.maxStale/4))
+		}
+	}
+	return due
+}
+
 // save hands the present state to whoever keeps it, if it changed or, at the
 // end, to record that it was current until then.
 func (p *Publisher) save(now time.Time, last bool) {
+	if due := p.saveDue(); !due.IsZero() && !now.Before(due) {
+		p.unsaved = true
+	}
 	if p.cfg.Save == nil || !p.unsaved && !last {
 		return
 	}
@@ -87,6 +102,6 @@ func (p *Publisher) save(now time.Time, last bool) {
 	if len(s.Sources) == 0 {
 		return
 	}
-	p.unsaved = false
+	p.unsaved, p.saved = false, now
 	p.cfg.Save(s)
 }

@@ -98,13 +98,16 @@ func (f *feed) tooOld(p *plan, service string, kept bool, now time.Time) bool {
 	end := f.expires(service, kept)
 	switch {
 	case end.IsZero():
+		return false
 	case now.Before(end):
 		p.due = earliest(p.due, end)
-	default:
-		p.expired[service] = true
-		return true
+		return false
 	}
-	return false
+	if p.expired == nil {
+		p.expired = make(map[string]bool)
+	}
+	p.expired[service] = true
+	return true
 }
 
 // Known returns the last good services of a source, as of the last evaluation,
@@ -125,12 +128,14 @@ type known struct {
 }
 
 // known returns what a Source may inherit that looks at f's scope.
-func (f *feed) known() known {
-	services := f.services
-	if len(f.foreign) > 0 {
-		services = merge(services, nil, func(service, id string) bool { return !f.foreign[instance{service, id}] })
+func (f *feed) known(now time.Time) known {
+	if len(f.foreign) == 0 && f.maxStale == 0 {
+		return known{f.scope, f.services}
 	}
-	return known{f.scope, services}
+	var unused plan
+	return known{f.scope, merge(f.services, nil, func(service, id string) bool {
+		return !f.foreign[instance{service, id}] && !f.tooOld(&unused, service, true, now)
+	})}
 }
 
 // list returns the stale services by name.

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -215,6 +216,40 @@ func TestMaxStale(t *testing.T) {
 			w.serves("read", "5000=n1")
 		}, restored(2*time.Hour), limit)
 	})
+}
+
+// What is too old is not inherited either, even before it was evaluated.
+func TestExpiredIsNotInherited(t *testing.T) {
+	cfg := Config{Plane: new(plane), Names: new(names), Settings: (&world{consul: new(confirmer)}).settings()}
+	restored(2 * time.Hour)(&cfg)
+	for _, limit := range []time.Duration{0, time.Hour, 3 * time.Hour} {
+		o := cfg.Settings.Sources["consul"]
+		o.MaxStale = limit
+		cfg.Settings.Sources["consul"] = o
+		want := 3
+		if limit == time.Hour {
+			want = 0
+		}
+		if got := New(cfg, slog.New(slog.DiscardHandler)).Known("consul", ""); len(got) != want {
+			t.Errorf("within %v: %d services are known, want %d", limit, len(got), want)
+		}
+	}
+}
+
+// Where age counts, the file does not look older than what is served: a crash
+// does not save.
+func TestQuietStateIsSavedAgainWhereAgeCounts(t *testing.T) {
+	for limit, most := range map[time.Duration]time.Duration{0: 24 * time.Hour, time.Hour: 15 * time.Minute} {
+		within(t, func(w *world) {
+			w.tell("consul", svc("web", 5000, "n1"))
+			w.wait(24 * time.Hour)
+			if age := time.Since(w.saved[len(w.saved)-1].Sources[0].Since); age > most || limit == 0 && len(w.saved) != 1 {
+				t.Errorf("within %v: saved %d times, last %v ago, want %v", limit, len(w.saved), age, most)
+			}
+		}, func(c *Config) {
+			c.Settings.Sources["consul"] = Origin{Confirmer: c.Settings.Sources["consul"].Confirmer, MaxStale: limit}
+		})
+	}
 }
 
 // A stale service is not believed to be as critical as it last was.

@@ -87,7 +87,7 @@ func (p *Publisher) newStatus(now time.Time) *Status {
 		} else {
 			st.Stale = f.stale.list()
 		}
-		s.known[name] = f.known()
+		s.known[name] = f.known(now)
 		s.Sources = append(s.Sources, st)
 	}
 	return s
