@@ -194,9 +194,7 @@ func TestRightsLostWhileRunningCloseNoPort(t *testing.T) {
 		grant(t, agent, "dill", rules...)
 		current()
 	}
-	if n := strings.Count(r.log.String(), `msg="consul is current again"`); n != len(rules) {
-		t.Errorf("%d outages for %d rights lost", n, len(rules))
-	}
+	r.logged(len(rules), "consul is current again")
 
 	// One service is hidden, the other is not, and goes when it goes.
 	grant(t, agent, "dill", `service_prefix "web" { policy = "read" }`, `node_prefix "" { policy = "read" }`)
@@ -215,7 +213,7 @@ func TestRightsLostWhileRunningCloseNoPort(t *testing.T) {
 	stale("consul does not know the token")
 
 	serving.only(t, "hello")
-	r.closings(1) // that of web
+	r.logged(1, "port closed") // that of web
 }
 
 // The token file is read again when it changes: a wrong token can be mended,

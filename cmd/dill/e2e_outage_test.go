@@ -146,7 +146,7 @@ func TestRestoredSnapshotClosesNoPort(t *testing.T) {
 	for _, s := range serving {
 		s.only(t, "hello")
 	}
-	r.closings(2)
+	r.logged(2, "port closed")
 }
 
 // With Consul silent, which takes longer to notice than one that refuses, a

@@ -152,14 +152,14 @@ func (r *rig) says(pattern string) {
 	r.eventually("the log says "+pattern, func() bool { return line.MatchString(r.log.String()) })
 }
 
-// closings waits until the log tells of so many closed ports, and checks that
-// there are no more: a port is closed a moment before that is said.
-func (r *rig) closings(want int) {
+// logged waits until the log has a message so many times, which may be a moment
+// after the event shows, and checks that it has it no more often.
+func (r *rig) logged(want int, msg string) {
 	r.t.Helper()
-	count := func() int { return strings.Count(r.log.String(), `msg="port closed"`) }
-	r.eventually(fmt.Sprintf("the log tells of %d closed ports", want), func() bool { return count() >= want })
+	count := func() int { return strings.Count(r.log.String(), fmt.Sprintf("msg=%q", msg)) }
+	r.eventually(fmt.Sprintf("the log says %d times %s", want, msg), func() bool { return count() >= want })
 	if n := count(); n != want {
-		r.t.Errorf("%d ports were closed, want %d", n, want)
+		r.t.Errorf("the log says %d times %s, want %d", n, msg, want)
 	}
 }
 

@@ -240,5 +240,5 @@ func TestSourceThatFailsStopsNoOther(t *testing.T) {
 			s.answers(port, name)
 		}
 	}
-	s.closings(3)
+	s.logged(3, "port closed")
 }

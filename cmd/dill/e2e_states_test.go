@@ -53,6 +53,7 @@ func TestMaintenanceDrainsAtOnce(t *testing.T) {
 			return !strings.Contains(r.table(), fmt.Sprintf("──➤ %v\n", one.Addr()))
 		})
 		r.shows(port, two.Addr())
+		probes.hear(t, "two", 1) // what was under way is over
 		accepted := one.Accepted()
 		probes.hear(t, "two", 20)
 		if n := one.Accepted() - accepted; n > 0 {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	// patience is how long an agent may take to have a leader, on a machine
 	// that is busy with other tests.
 	patience = 90 * time.Second
+
+	// maxStarts is how often an agent is started whose ports are taken.
+	maxStarts = 5
 )
 
 // Agent is a running Consul agent, a server. Its methods may be called from any
@@ -44,6 +48,17 @@ type Agent struct {
 // Start starts an agent and waits until it takes registrations. ctx bounds the
 // start only. The caller must Close the agent.
 func Start(ctx context.Context, o Options) (*Agent, error) {
+	for try := 1; ; try++ {
+		a, err := startOnce(ctx, o)
+		// A program that does not use this package may take a port between its
+		// choice and its use.
+		if err == nil || try == maxStarts || !strings.Contains(err.Error(), "address already in use") {
+			return a, err
+		}
+	}
+}
+
+func startOnce(ctx context.Context, o Options) (*Agent, error) {
 	p, err := reservePorts()
 	if err != nil {
 		return nil, err
