@@ -41,10 +41,6 @@ func (l *loop) leadsBack(addr netip.AddrPort) bool {
 // turnBack gives up an attempt that would lead back to dill.
 func (l *loop) turnBack(s *session) {
 	l.stats.LedBack.Add(1)
-	if l.now >= l.backAt { // a report allocates, and this may be a flood
-		l.backAt = l.now + ms(reportEvery)
-		l.engine.report(ledBack{listener: s.ln.addr, backend: s.backend})
-	}
 	l.attemptFailed(s, sys.ELOOP)
 }
 

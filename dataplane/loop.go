@@ -83,7 +83,6 @@ type loop struct {
 	passed    bool  // a small message went through since the last wait
 	limitAt   int64 // when the connection limit may be reported again, ms
 	scratch   []byte
-	backAt    int64 // when a circle may be reported again, ms
 	sa        sys.Sockaddr
 	routes    *sys.Routes // nil where the system forbids to ask
 	buffers   bufferPool

@@ -30,10 +30,6 @@ type (
 		failure  route.Failure
 		out      time.Duration
 	}
-	ledBack struct {
-		listener netip.AddrPort
-		backend  *route.Backend
-	}
 	backendBack struct {
 		listener netip.AddrPort
 		backend  *route.Backend
@@ -126,8 +122,6 @@ func (r *reporter) line(what any) {
 		r.warn("connection limit reached, new connections are reset", attrLimit, w.limit)
 	case backendEjected:
 		r.warn("backend left out after failed connects", attrListener, w.listener, attrBackend, w.backend.Target(), attrErr, w.failure.Reason(), attrFor, w.out)
-	case ledBack:
-		r.warn("backend would lead back to dill, not connected", attrListener, w.listener, attrBackend, w.backend.Target())
 	case backendBack:
 		r.log.Info("backend is back", attrListener, w.listener, attrBackend, w.backend.Target())
 	default:

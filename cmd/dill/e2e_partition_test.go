@@ -183,8 +183,8 @@ const inNamespace = "DILL_TEST_IN_NAMESPACE"
 
 // isolated has the test run in a network namespace, by starting the test binary
 // again for this test alone, and reports whether this is that process. It skips
-// the test where that is not permitted.
-func isolated(t *testing.T) bool {
+// the test where that is not permitted, or without this program.
+func isolated(t *testing.T, program string) bool {
 	t.Helper()
 	if os.Getenv(inNamespace) != "" {
 		if err := dptest.RaiseLoopback(); err != nil {
@@ -192,8 +192,8 @@ func isolated(t *testing.T) bool {
 		}
 		return true
 	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("no nft to drop packets with")
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skip("the test needs ", program, ": ", err)
 	}
 	self, err := os.Executable()
 	must(t, err)
@@ -235,7 +235,7 @@ func TestPartitionIsNoticedWithinAMinuteAndHealingTakesFiveSeconds(t *testing.T)
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	if !isolated(t) {
+	if !isolated(t, "nft") {
 		return
 	}
 	// dill's way to the agent has an address of its own, so that the test's
