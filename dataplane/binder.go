@@ -2,8 +2,8 @@ package dataplane
 
 import (
 	"errors"
-	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,10 +14,16 @@ import (
 )
 
 // A port that cannot be bound is tried again after bindFirst, doubling to
-// bindMost.
+// bindMost: who takes a port over from another process waits no longer. Where
+// many fail, each adds bindEach to that, since an attempt costs some 20 µs.
 const (
 	bindFirst = 100 * time.Millisecond
-	bindMost  = 5 * time.Second
+	bindMost  = 250 * time.Millisecond
+	bindEach  = 500 * time.Microsecond
+
+	// bindJitter is how much of a pause is random: two processes that want the
+	// same port at the same moment can both be refused.
+	bindJitter = 0.2
 )
 
 // binder keeps the listening sockets in step with the newest table. It opens
@@ -26,23 +32,35 @@ const (
 type binder struct {
 	// Constant after newBinder.
 	engine *Engine
-	wake   chan struct{} // a table was published; holds one
+	wake   chan struct{} // there is something to do; holds one
 	quit   chan struct{}
 	done   chan struct{}
 
 	// Owned by run.
-	open   map[netip.AddrPort]bool
-	failed map[netip.AddrPort]*bindFailure
-	table  *route.Table // reconciled last
-	news   portNews     // of this reconciliation
+	open    map[netip.AddrPort]opened
+	failed  map[netip.AddrPort]*bindFailure
+	holders holders
+	table   *route.Table // reconciled last
+	news    portNews     // of this reconciliation
+	told    int          // connection limit, as last logged
 
 	// Guarded by mu.
 	mu    sync.Mutex
+	fresh []*route.Table // published since run looked, oldest first
 	state map[netip.AddrPort]error
 }
 
+// opened is the newest route that any table had for an open address, and the
+// generation of that table.
+type opened struct {
+	route      *route.Listener
+	generation uint64
+}
+
 type bindFailure struct {
-	err   error
+	errno sys.Errno
+	told  sys.Errno // as last logged
+	err   error     // errno, and what is known about it
 	wait  time.Duration
 	retry time.Time
 }
@@ -53,13 +71,24 @@ func newBinder(e *Engine) *binder {
 		wake:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
 		done:   make(chan struct{}),
-		open:   make(map[netip.AddrPort]bool),
+		open:   make(map[netip.AddrPort]opened),
 		failed: make(map[netip.AddrPort]*bindFailure),
 		table:  new(route.Table),
+		told:   e.ConnectionLimit(),
 	}
 }
 
-// poke has the newest table looked at.
+// publish is Engine.Publish. The binder acts on the newest table only, and yet
+// sees each: what one had that was skipped may have sessions.
+func (b *binder) publish(t *route.Table) {
+	b.mu.Lock()
+	b.engine.table.Store(t)
+	b.fresh = append(b.fresh, t)
+	b.mu.Unlock()
+	b.poke()
+}
+
+// poke has run look at tables and settings.
 func (b *binder) poke() {
 	select {
 	case b.wake <- struct{}{}:
@@ -97,67 +126,108 @@ func (b *binder) run() {
 	for {
 		select {
 		case <-b.quit:
-			b.closeAll(slices.Collect(maps.Keys(b.open)), noDrain)
+			// Shutdown decides how long sessions have.
+			b.closeAll(b.open, func(*route.Listener) time.Duration { return 0 })
 			return
 		case <-b.wake:
 		case <-retry.C:
 		}
-		next := b.reconcile(b.engine.table.Load())
-		if !next.IsZero() {
+		b.follow()
+		b.closeGone()
+		b.openNew(time.Now())
+		b.publishState()
+		b.news.log(b.engine.log)
+		b.news = portNews{}
+		if next := b.nextRetry(); !next.IsZero() {
 			retry.Reset(time.Until(next))
 		}
 	}
 }
 
-// reconcile closes what t does not have, opens what it has, and returns when
-// the next failed one is to be tried again; zero for never.
-func (b *binder) reconcile(t *route.Table) (next time.Time) {
-	var gone []netip.AddrPort
-	for addr := range b.open {
-		if t.Lookup(addr) == nil {
-			gone = append(gone, addr)
+// follow goes through the tables that were published since the last time: it
+// keeps what they say of open listeners, and has the sessions of backends that
+// left drained.
+func (b *binder) follow() {
+	b.mu.Lock()
+	fresh := b.fresh
+	b.fresh = nil
+	b.mu.Unlock()
+	left := make(leavers)
+	for _, t := range fresh {
+		left.note(b.table, t)
+		for addr := range b.open {
+			if r := t.Lookup(addr); r != nil {
+				b.open[addr] = opened{r, t.Generation}
+			}
 		}
+		b.table = t
 	}
-	slices.SortFunc(gone, netip.AddrPort.Compare)
-	maps.DeleteFunc(b.failed, func(addr netip.AddrPort, _ *bindFailure) bool { return t.Lookup(addr) == nil })
-	// Close first: an address that overlaps one of these may be wanted next.
-	b.closeAll(gone, b.engine.cfg.Load().DrainTimeout)
-	for _, addr := range gone {
-		b.news.closed = append(b.news.closed, b.table.Lookup(addr))
-	}
-	if old := b.table; b.leavers(t) {
+	if len(left) > 0 {
+		t := b.table
 		for _, l := range b.engine.loops {
-			l.post(func() error { l.drainLeavers(old, t); return nil })
+			l.post(func() error { l.drainLeavers(left, t); return nil })
 		}
 	}
-	now := time.Now()
-	for _, r := range t.Listeners {
+}
+
+// closeGone closes what the table does not have any more.
+func (b *binder) closeGone() {
+	gone := make(map[netip.AddrPort]opened)
+	for addr, o := range b.open {
+		if b.table.Lookup(addr) == nil {
+			gone[addr] = o
+		}
+	}
+	maps.DeleteFunc(b.failed, func(addr netip.AddrPort, _ *bindFailure) bool { return b.table.Lookup(addr) == nil })
+	general := b.engine.cfg.Load().DrainTimeout
+	b.closeAll(gone, func(r *route.Listener) time.Duration {
+		if r.DrainTimeout > 0 {
+			return r.DrainTimeout
+		}
+		return general
+	})
+	for _, addr := range slices.SortedFunc(maps.Keys(gone), netip.AddrPort.Compare) {
+		b.news.closed = append(b.news.closed, gone[addr].route)
+	}
+}
+
+// openNew opens what the table has and is not open, unless it failed a moment
+// ago.
+func (b *binder) openNew(now time.Time) {
+	unexplained := false
+	for _, r := range b.table.Listeners {
 		f := b.failed[r.Addr]
-		if b.open[r.Addr] || f != nil && now.Before(f.retry) {
+		if _, open := b.open[r.Addr]; open || f != nil && now.Before(f.retry) {
 			continue
 		}
-		err := b.bind(r.Addr)
-		if err == nil {
+		e := b.bind(r)
+		if e == 0 {
 			delete(b.failed, r.Addr)
-			b.open[r.Addr] = true
 			b.news.opened = append(b.news.opened, r)
 			continue
 		}
 		if f == nil {
-			f = &bindFailure{wait: bindFirst}
+			f = new(bindFailure)
 			b.failed[r.Addr] = f
-		} else {
-			f.wait = min(bindMost, 2*f.wait)
 		}
-		if f.err == nil || f.err.Error() != err.Error() {
-			b.engine.log.Warn("port cannot be opened, will retry", attrListener, r.Addr, attrErr, err)
-		}
-		f.err, f.retry = err, now.Add(f.wait)
+		f.wait = bindPause(f.wait, len(b.failed))
+		f.retry = now.Add(f.wait + time.Duration(rand.Float64()*bindJitter*float64(f.wait)))
+		unexplained = unexplained || f.told != e
+		f.errno = e
 	}
-	b.table = t
-	b.publishState()
-	b.news.log(b.engine.log)
-	b.news = portNews{}
+	b.explainAll(unexplained, now)
+	b.divide()
+}
+
+// bindPause is how long to leave a port alone that failed again after last, 0
+// for the first time, while so many fail.
+func bindPause(last time.Duration, failing int) time.Duration {
+	return min(max(bindFirst, 2*last), max(bindMost, time.Duration(failing)*bindEach))
+}
+
+// nextRetry is when the next failed listener is to be tried again; zero for
+// never.
+func (b *binder) nextRetry() (next time.Time) {
 	for _, f := range b.failed {
 		if next.IsZero() || f.retry.Before(next) {
 			next = f.retry
@@ -166,81 +236,67 @@ func (b *binder) reconcile(t *route.Table) (next time.Time) {
 	return next
 }
 
-// leavers reports whether a backend left a listener that limits the time its
-// sessions may stay.
-func (b *binder) leavers(t *route.Table) bool {
-	for _, r := range t.Listeners {
-		if r.DrainTimeout <= 0 {
-			continue
-		}
-		if old := b.table.Lookup(r.Addr); old != nil {
-			for _, be := range old.Backends {
-				if r.Backend(be) == nil {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// bind opens addr on every loop, or on none.
-func (b *binder) bind(addr netip.AddrPort) error {
-	if e := sys.Probe(addr); e != 0 {
-		return b.explain(addr, e)
+// bind opens r on every loop, or on none.
+func (b *binder) bind(r *route.Listener) sys.Errno {
+	loops := b.engine.loops
+	if !b.engine.room(len(b.open), len(loops)) {
+		return sys.EMFILE // what is left is not ours
 	}
 	cfg := b.engine.cfg.Load()
-	opt := sys.ListenOptions{Backlog: cfg.Backlog, KeepAlive: cfg.KeepAlive, UserTimeout: cfg.UserTimeout}
-	fds := make([]int32, 0, len(b.engine.loops))
-	for range b.engine.loops {
-		fd, e := sys.Listen(addr, opt)
-		if e != 0 {
-			for _, fd := range fds {
-				sys.Close(fd)
-			}
-			return b.explain(addr, e)
+	fds, e := sys.Listen(r.Addr, len(loops), sys.ListenOptions{Backlog: cfg.Backlog, KeepAlive: cfg.KeepAlive, UserTimeout: cfg.UserTimeout})
+	if e != 0 {
+		return e
+	}
+	generation := b.table.Generation
+	for i, l := range loops {
+		l.post(func() error { l.listen(r.Addr, fds[i], r, generation); return nil })
+	}
+	b.open[r.Addr] = opened{r, generation}
+	return 0
+}
+
+// divide sets the connection limit by what is open and what waits for
+// descriptors.
+func (b *binder) divide() {
+	listeners := len(b.open)
+	for _, f := range b.failed {
+		if sys.Scarce(f.errno) {
+			listeners++
 		}
-		fds = append(fds, fd)
 	}
-	for i, l := range b.engine.loops {
-		l.post(func() error { l.listen(addr, fds[i]); return nil })
+	if b.engine.divide(listeners) {
+		for _, l := range b.engine.loops {
+			l.post(func() error { l.pipes.shed(int(l.pipes.most.Load())); return nil })
+		}
 	}
-	return nil
+	limit := b.engine.ConnectionLimit()
+	if diff := limit - b.told; max(diff, -diff) > b.told/8 {
+		b.engine.log.Info("connection limit follows the ports", attrLimit, limit, attrListeners, listeners)
+		b.told = limit
+	}
 }
 
-func (b *binder) explain(addr netip.AddrPort, e sys.Errno) error {
-	switch {
-	case e == sys.EADDRINUSE && addr.Port() >= b.engine.ephemeral[0] && addr.Port() <= b.engine.ephemeral[1]:
-		return fmt.Errorf("listen %s: %w by another process or as the source port of a connection; reserve it with sysctl net.ipv4.ip_local_reserved_ports", addr, e)
-	case e == sys.EADDRINUSE:
-		return fmt.Errorf("listen %s: %w by another process (a port that must stay free for dill belongs in sysctl net.ipv4.ip_local_reserved_ports)", addr, e)
-	case e == sys.EADDRNOTAVAIL:
-		return fmt.Errorf("listen %s: %w: this host does not have the address", addr, e)
-	case e == sys.EACCES:
-		return fmt.Errorf("listen %s: %w: a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE", addr, e)
-	}
-	return fmt.Errorf("listen %s: %w", addr, e)
-}
-
-// closeAll closes addrs on every loop and waits until it is done, so that a
-// port that comes back at once is not met by its own remains.
-func (b *binder) closeAll(addrs []netip.AddrPort, drain time.Duration) {
-	if len(addrs) == 0 {
+// closeAll closes listeners on every loop and waits until it is done, so that a
+// port that comes back at once is not met by its own remains. drain tells how
+// long the sessions of a route have; 0 is for ever.
+func (b *binder) closeAll(gone map[netip.AddrPort]opened, drain func(*route.Listener) time.Duration) {
+	if len(gone) == 0 {
 		return
 	}
-	t := b.table
+	leave := make(map[netip.AddrPort]leaving, len(gone))
+	for addr, o := range gone {
+		leave[addr] = leaving{o.route, o.generation, drain(o.route)}
+	}
 	// Said before it is done: an address that is published again meanwhile must
 	// not pass for open because it was.
-	for _, addr := range addrs {
-		delete(b.open, addr)
-	}
+	maps.DeleteFunc(b.open, func(addr netip.AddrPort, _ opened) bool { _, ok := leave[addr]; return ok })
 	b.publishState()
 	var wg sync.WaitGroup
 	for _, l := range b.engine.loops {
 		wg.Add(1)
 		l.post(func() error {
 			defer wg.Done()
-			l.unlisten(addrs, t, drain)
+			l.unlisten(leave)
 			return nil
 		})
 	}

@@ -47,7 +47,7 @@ func (l *loop) turnBack(s *session) {
 // selfConnected reports whether the connection of fd, to this address, has met
 // itself in the middle: the kernel chose the address as its source, too.
 func (l *loop) selfConnected(to netip.AddrPort, fd int32) bool {
-	if to.Port() < l.engine.ephemeral[0] || to.Port() > l.engine.ephemeral[1] {
+	if !l.engine.ephemeral.has(to.Port()) {
 		return false // the kernel never picks that source port
 	}
 	return sys.LocalAddr(fd, &l.sa) == netip.AddrPortFrom(to.Addr().Unmap(), to.Port())

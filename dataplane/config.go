@@ -26,8 +26,16 @@ type Config struct {
 	KeepAlive   time.Duration // TCP keepalive idle time on both legs; 30 s
 	UserTimeout time.Duration // TCP_USER_TIMEOUT on both legs; the kernel's own
 
-	MaxConnections int // clients at once, more are reset; off
-	Backlog        int // accept queue of a listener; net.core.somaxconn
+	// OpenFiles is the process's limit of open files, which Budget divides; what
+	// it allows holds beside MaxConnections. 0 = not known, nothing is divided.
+	OpenFiles uint64
+
+	// MaxConnections is how many clients are served at once, more are reset; as
+	// many as OpenFiles allow. Switched off, those that OpenFiles do not allow
+	// wait in the kernel's queue instead.
+	MaxConnections int
+
+	Backlog int // accept queue of a listener; net.core.somaxconn
 
 	Splice   SpliceMode // SpliceAuto
 	PipeSize int        // bytes asked for a splice pipe, at least 64 KiB; 1 MiB
@@ -37,6 +45,10 @@ type Config struct {
 
 	BusyPoll time.Duration // a loop polls so long before it sleeps, see loop.wait; 100 µs
 }
+
+// turnsAway reports whether clients are reset when descriptors are out, and do
+// not wait for some.
+func (c *Config) turnsAway() bool { return c.OpenFiles > 0 && c.MaxConnections >= 0 }
 
 // SpliceMode says when bytes move through a pipe instead of a buffer.
 type SpliceMode uint8
@@ -72,7 +84,6 @@ func (c Config) withDefaults() Config {
 	set(&c.DrainTimeout, defaultDrainTimeout)
 	set(&c.KeepAlive, defaultKeepAlive)
 	set(&c.UserTimeout, 0)
-	set(&c.MaxConnections, 0)
 	set(&c.Backlog, 0)
 	set(&c.PipeSize, defaultPipeSize)
 	set(&c.NearBuffer, defaultNearBuffer)

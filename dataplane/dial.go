@@ -85,18 +85,11 @@ func (l *loop) dialNext(s *session) {
 			continue
 		}
 		fd, e := sys.Dial(target(b), &l.sa)
-		if sys.Scarce(e) && l.spend() {
-			fd, e = sys.Dial(target(b), &l.sa)
+		if sys.Scarce(e) {
+			fd, e = l.dialReserve(target(b), e)
 		}
 		if sys.Scarce(e) {
-			// Ours to wait out: no backend is to blame, and the next one would
-			// fail the same way.
-			s.route.ConnectAborted(b, &d.tried, l.nowNs)
-			l.dropBackend(s)
-			d.tried.Reset()
-			l.stats.AcceptPaused.Add(1)
-			l.engine.report(acceptPaused{addr: s.ln.addr, cause: e})
-			l.armDial(s, l.now+dialPause)
+			l.dialScarce(s, e)
 			return
 		}
 		d.tries++
@@ -132,6 +125,42 @@ func (l *loop) armDial(s *session, at int64) {
 		at = min(at, s.drainAt)
 	}
 	l.wheel.arm(&s.timer, at)
+}
+
+// dialScarce is for a dial that this machine has nothing left for: no backend is
+// to blame, and the next one would fail the same way. The client is reset, if
+// that is what happens to those who are too many; or it is ours to wait out.
+func (l *loop) dialScarce(s *session, e sys.Errno) {
+	if outOfFiles(e) && l.cfg.turnsAway() {
+		l.noteRefused()
+		l.abort(s)
+		return
+	}
+	d := s.dialing
+	s.route.ConnectAborted(s.backend, &d.tried, l.nowNs)
+	l.dropBackend(s)
+	d.tried.Reset()
+	l.stats.AcceptPaused.Add(1)
+	l.engine.report(acceptPaused{addr: s.ln.addr, cause: e})
+	l.armDial(s, l.now+dialPause)
+}
+
+// dialReserve dials with the reserve, if there is one and it is not needed to
+// reset clients; e is why there is need of it. The reserve is a socket already: a descriptor that is given up to get
+// another can be lost to any other loop in between, and a client that was
+// accepted would hold one for nothing.
+func (l *loop) dialReserve(to netip.AddrPort, e sys.Errno) (int32, sys.Errno) {
+	if l.reserve < 0 || l.cfg.turnsAway() {
+		return -1, e
+	}
+	if !sys.SameFamily(l.reserveFamily, to.Addr()) {
+		l.reserveFamily = to.Addr()
+		l.spend()
+		return sys.Dial(to, &l.sa)
+	}
+	fd := l.reserve
+	l.reserve = -1
+	return sys.Connect(fd, to, &l.sa)
 }
 
 // scarce ends s because the kernel will not watch one more descriptor.

@@ -84,16 +84,17 @@ func TestWildcardListeners(t *testing.T) {
 func TestForeignPort(t *testing.T) {
 	tests := []struct {
 		name string
+		says string // of who has the port
 		take func(*testing.T, netip.AddrPort) (release func())
 	}{
-		{"listener", func(t *testing.T, addr netip.AddrPort) func() {
+		{"listener", "which listens at", func(t *testing.T, addr netip.AddrPort) func() {
 			return listenWith(t, addr, 0)
 		}},
-		{"listener with SO_REUSEPORT", func(t *testing.T, addr netip.AddrPort) func() {
+		{"listener with SO_REUSEPORT", "which listens at", func(t *testing.T, addr netip.AddrPort) func() {
 			const soReusePort = 15
 			return listenWith(t, addr, soReusePort)
 		}},
-		{"source port of a connection", func(t *testing.T, addr netip.AddrPort) func() {
+		{"source port of a connection", "by the connection", func(t *testing.T, addr netip.AddrPort) func() {
 			p, err := Connect(Serve(t, Hold).Addr(), Socket{Local: addr})
 			if err != nil {
 				t.Fatal(err)
@@ -115,15 +116,17 @@ func TestForeignPort(t *testing.T) {
 				return known && err == nil && l[addr] != nil
 			})
 			err := r.engine.Listening()[addr]
-			if !strings.Contains(err.Error(), "ip_local_reserved_ports") {
-				t.Errorf("the reason %q does not name ip_local_reserved_ports", err)
+			for _, want := range []string{test.says + " " + addr.String(), "ip_local_reserved_ports"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the reason %q does not say %q", err, want)
+				}
 			}
 			if got, err := Ask(other.Addr); got != "A" {
 				t.Errorf("the other listener answers %q, %v", got, err)
 			}
 			Steady(t, 100*time.Millisecond, "it stays closed", func() bool { return r.engine.Listening()[addr] != nil })
 			release()
-			Within(t, 5*time.Second, "it opens once the port is free", func() bool {
+			Within(t, time.Second, "it opens once the port is free", func() bool {
 				err, known := r.engine.Listening()[addr]
 				return known && err == nil
 			})
@@ -134,6 +137,31 @@ func TestForeignPort(t *testing.T) {
 			r.publish(t, r.listener())
 			Eventually(t, "it closes", func() bool { return !Listening(t, addr) })
 		})
+	}
+}
+
+// TestPortInTimeWait: what is left of a connection keeps the port it came from;
+// the reason says so, and for how long.
+func TestPortInTimeWait(t *testing.T) {
+	backend := Listen(t)
+	addr := FreeAddr(t)
+	p, err := Connect(backend.Addr(), Socket{Local: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := backend.Accept(t)
+	p.Must(t, HalfClose())
+	server.Must(t, ReadToEOF(0), Close())
+	p.Must(t, ReadToEOF(0), Close())
+	r := start(t, setup{})
+	r.swap(r.listener(), serving(addr, r.backends[0].Addr()))
+	Eventually(t, "the port cannot be opened", func() bool {
+		err := r.engine.Listening()[addr]
+		return err != nil && strings.Contains(err.Error(), "in use")
+	})
+	want := fmt.Sprintf("by what is left of the connection %v to %v (TIME-WAIT, free within ", addr, backend.Addr())
+	if err := r.engine.Listening()[addr]; !strings.Contains(err.Error(), want) {
+		t.Errorf("the reason %q does not say %q", err, want)
 	}
 }
 

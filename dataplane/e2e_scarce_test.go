@@ -1,7 +1,6 @@
 package dataplane_test
 
 import (
-	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -15,37 +14,109 @@ import (
 )
 
 // engineTask is what a test asks of the "engine" process: an engine that runs
-// by itself, with few file descriptors.
+// by itself, with few file descriptors. Each is answered.
 type engineTask struct {
-	Do       string // "start", "stats"
-	Front    netip.AddrPort
+	Do       string           // "start" and "publish": are all open; "swap" does not wait; "listening": who is open; "stats": a Snapshot; "open": how many were
+	Fronts   []netip.AddrPort // of the table to publish
 	Backends []netip.AddrPort
-	Files    uint64 // RLIMIT_NOFILE, soft and hard
+	Files    uint64 // RLIMIT_NOFILE, soft and hard; 0 leaves it
+	Budget   bool   // the engine knows of it
+	Limit    int    // Config.MaxConnections
+	Open     int    // files to open, for as long as the process lives
 }
 
 func playEngine(parent *dptest.Parent) {
+	var engine *dataplane.Engine
+	var table *route.Table
 	var task engineTask
-	for parent.Hear(&task) {
+	swap := func() {
+		var all []*route.Listener
+		for _, front := range task.Fronts {
+			all = append(all, serving(front, task.Backends...))
+		}
+		table = newTable(table, all...)
+		engine.Publish(table)
+	}
+	publish := func() bool {
+		swap()
+		return dptest.Poll(dptest.Patience, func() bool {
+			for _, err := range engine.Listening() {
+				if err != nil {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	for ; parent.Hear(&task); task = (engineTask{}) {
 		switch task.Do {
 		case "start":
-			limit := syscall.Rlimit{Cur: task.Files, Max: task.Files}
-			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-				dptest.Die("limit files", err)
+			if limit := (syscall.Rlimit{Cur: task.Files, Max: task.Files}); task.Files > 0 {
+				if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+					dptest.Die("limit files", err)
+				}
 			}
-			e, err := dataplane.New(dataplane.Config{Loops: 2}, slog.New(slog.NewTextHandler(io.Discard, nil)))
-			if err != nil {
+			cfg := dataplane.Config{Loops: 2, MaxConnections: task.Limit}
+			if task.Budget {
+				cfg.OpenFiles = task.Files
+			}
+			var err error
+			if engine, err = dataplane.New(cfg, slog.New(slog.DiscardHandler)); err != nil {
 				dptest.Die("start engine", err)
 			}
-			e.Publish(newTable(nil, []*route.Listener{serving(task.Front, task.Backends...)}...))
-			ok := dptest.Poll(dptest.Patience, func() bool {
-				err, known := e.Listening()[task.Front]
-				return known && err == nil
-			})
-			parent.Tell(ok)
+			parent.Tell(publish())
+		case "publish":
+			parent.Tell(publish())
+		case "swap":
+			swap()
+			parent.Tell(true)
+		case "listening":
+			open := []netip.AddrPort{}
+			for addr, err := range engine.Listening() {
+				if err == nil {
+					open = append(open, addr)
+				}
+			}
+			parent.Tell(open)
 		case "stats":
 			parent.Tell(dataplane.Stats())
+		case "open":
+			n := 0
+			for n < task.Open {
+				if _, err := syscall.Dup(0); err != nil {
+					break
+				}
+				n++
+			}
+			parent.Tell(n)
 		}
 	}
+}
+
+// startEngine has a process run an engine and waits until all fronts are open.
+func startEngine(t *testing.T, task engineTask) *dptest.Child {
+	t.Helper()
+	engine := dptest.Spawn(t, "engine")
+	task.Do = "start"
+	tellEngine(t, engine, task)
+	return engine
+}
+
+// tellEngine has a table published and waits until it is in force.
+func tellEngine(t *testing.T, engine *dptest.Child, task engineTask) {
+	t.Helper()
+	engine.Tell(t, task)
+	var ok bool
+	if engine.Hear(t, &ok); !ok {
+		t.Fatal("the engine does not open its ports")
+	}
+}
+
+func statsOf(t *testing.T, engine *dptest.Child) (s dataplane.Snapshot) {
+	t.Helper()
+	engine.Tell(t, engineTask{Do: "stats"})
+	engine.Hear(t, &s)
+	return s
 }
 
 // TestFewDescriptors: with 64 descriptors and no limit on connections,
@@ -54,12 +125,7 @@ func playEngine(parent *dptest.Parent) {
 func TestFewDescriptors(t *testing.T) {
 	backend := dptest.Serve(t, dptest.Echo)
 	front := dptest.FreeAddr(t)
-	engine := dptest.Spawn(t, "engine")
-	var ready bool
-	engine.Tell(t, engineTask{Do: "start", Front: front, Backends: []netip.AddrPort{backend.Addr()}, Files: 64})
-	if engine.Hear(t, &ready); !ready {
-		t.Fatal("the engine does not accept")
-	}
+	engine := startEngine(t, engineTask{Fronts: []netip.AddrPort{front}, Backends: []netip.AddrPort{backend.Addr()}, Files: 64})
 
 	// More clients than fit: each that is served gets its echo.
 	const clients = 60
@@ -79,22 +145,21 @@ func TestFewDescriptors(t *testing.T) {
 		for len(served) > 0 {
 			in = append(in, <-served)
 		}
-		var s dataplane.Snapshot
-		engine.Tell(t, engineTask{Do: "stats"})
-		engine.Hear(t, &s)
-		return s.Get("accept_paused") > 0 && len(in) >= 15
+		return statsOf(t, engine).Get("accept_paused") > 0 && len(in) >= 15
 	})
-	for dptest.Poll(300*time.Millisecond, func() bool { return len(served) > 0 }) {
-		in = append(in, <-served) // the last ones before the pause
+	// Everybody who is accepted is served: nobody holds a descriptor for nothing.
+	var accepted uint64
+	if !dptest.Poll(dptest.Patience, func() bool {
+		accepted = statsOf(t, engine).Get("accepted")
+		for len(served) > 0 {
+			in = append(in, <-served)
+		}
+		return accepted == uint64(len(in))
+	}) {
+		t.Errorf("%d clients were accepted and %d served: the others hold descriptors for nothing", accepted, len(in))
 	}
 	if len(in) == clients {
 		t.Fatal("64 descriptors were enough for everybody")
-	}
-	var s dataplane.Snapshot
-	engine.Tell(t, engineTask{Do: "stats"})
-	engine.Hear(t, &s)
-	if accepted := s.Get("accepted"); accepted != uint64(len(in)) {
-		t.Errorf("%d clients were accepted and %d served: the others hold descriptors for nothing", accepted, len(in))
 	}
 
 	t.Run("established sessions go on, the loops do not spin", func(t *testing.T) {
@@ -136,10 +201,7 @@ func TestFewDescriptors(t *testing.T) {
 		p := peers[in[0]]
 		p.Mirror()
 		p.Must(t, dptest.Both([]dptest.Op{dptest.Write(n)}, []dptest.Op{dptest.Read(n)}))
-		var s dataplane.Snapshot
-		engine.Tell(t, engineTask{Do: "stats"})
-		engine.Hear(t, &s)
-		if s.Get("pipe_shortage") == 0 {
+		if statsOf(t, engine).Get("pipe_shortage") == 0 {
 			t.Error("there was a descriptor left for a pipe")
 		}
 	})

@@ -23,10 +23,11 @@ import (
 type Engine struct {
 	// Constant after New.
 	log       *slog.Logger
-	ephemeral [2]uint16 // the kernel's range of source ports
+	ephemeral portRange // the kernel's source ports
 	loops     []*loop
 	binder    *binder
 	reporter  *reporter
+	budget    budget
 
 	// Atomic.
 	cfg      atomic.Pointer[Config]
@@ -49,8 +50,9 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	// The poller's package would log to stdout through a logger of its own.
 	logging.SetDefaultLoggerAndFlusher(zap.NewNop().Sugar(), nil)
 	e := &Engine{log: log, stopped: make(chan struct{})}
-	e.ephemeral[0], e.ephemeral[1] = sys.EphemeralPorts()
+	e.ephemeral = sourcePorts()
 	e.cfg.Store(&cfg)
+	e.divide(0)
 	e.procs.Store(int32(runtime.GOMAXPROCS(0)))
 	e.table.Store(new(route.Table))
 	e.reporter = newReporter(e)
@@ -81,19 +83,17 @@ func (e *Engine) Loops() int { return len(e.loops) }
 // Publish makes t the table of every connection accepted from now on, and has
 // listeners opened and closed accordingly. t must not change afterwards. It
 // does not wait; see Listening.
-func (e *Engine) Publish(t *route.Table) {
-	e.table.Store(t)
-	e.binder.poke()
-}
+func (e *Engine) Publish(t *route.Table) { e.binder.publish(t) }
 
 // Reconfigure takes over timeouts and limits at run time, for sessions that
-// exist too. Loops, Splice, PipeSize and what sockets inherit (Backlog,
-// KeepAlive and UserTimeout of the client leg) stay as they are.
+// exist too. Loops, OpenFiles, Splice, PipeSize and what sockets inherit
+// (Backlog, KeepAlive and UserTimeout of the client leg) stay as they are.
 func (e *Engine) Reconfigure(cfg Config) {
 	cfg = cfg.withDefaults()
 	old := e.cfg.Load()
-	cfg.Loops, cfg.Splice, cfg.PipeSize = old.Loops, old.Splice, old.PipeSize
+	cfg.Loops, cfg.OpenFiles, cfg.Splice, cfg.PipeSize = old.Loops, old.OpenFiles, old.Splice, old.PipeSize
 	e.cfg.Store(&cfg)
+	e.binder.poke() // the connection limit may be another
 	for _, l := range e.loops {
 		l.post(func() error { l.rearmAll(); return nil })
 	}
@@ -158,6 +158,11 @@ func (e *Engine) wereReset() (n uint64) {
 
 // resetAll ends every session of a loop that is out of time.
 func (l *loop) resetAll() {
+	for _, ln := range l.listeners {
+		if ln != nil && ln.closing {
+			l.remove(ln)
+		}
+	}
 	l.each(func(s *session) {
 		l.stats.Shutdown.Add(1)
 		l.abort(s)

@@ -2,10 +2,12 @@ package dataplane
 
 import (
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
 	"dill/dataplane/internal/sys"
+	"dill/dataplane/route"
 )
 
 // Stall blocks every loop for d, as a bug would.
@@ -136,4 +138,15 @@ func (e *Engine) LeadsBack(addr netip.AddrPort, n int) (is bool, allocs float64)
 	})
 	<-done
 	return is, allocs
+}
+
+// Supersede makes t the newest table before the binder sees it.
+func (e *Engine) Supersede(t *route.Table) { e.table.Store(t) }
+
+// HoldLoop stops one loop until it is released.
+func (e *Engine) HoldLoop(i int) (release func()) {
+	held, free := make(chan struct{}), make(chan struct{})
+	e.loops[i].post(func() error { close(held); <-free; return nil })
+	<-held
+	return sync.OnceFunc(func() { close(free) })
 }

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dill/dataplane/internal/sys"
@@ -22,9 +23,6 @@ const (
 	// drainJitter spreads the resets at the end of a drain, so that not all
 	// clients come back at once: up to this share of the drain time.
 	drainJitter = 0.1
-
-	// noDrain is the drain time at the end of dill, where Shutdown decides.
-	noDrain = time.Duration(-1)
 )
 
 // listener is one loop's SO_REUSEPORT socket of a served address.
@@ -35,17 +33,25 @@ type listener struct {
 	gen   uint32
 	pause timer
 
-	// What the table said about addr when it was last looked up. It outlives
-	// the table's entry: connections that queued before the port went away are
-	// still served by it.
+	// What the newest table that had addr said about it, and which that was. It
+	// outlives the table's entry: connections that queued before the port went
+	// away are still served by it.
 	route      *route.Listener
 	generation uint64
+	looked     uint64 // generation of the table that was looked at last
+
+	// closing: nobody polls it, the address may be another listener's, and its
+	// queue waits for descriptors.
+	closing bool
+	drain   time.Duration // of the sessions that come of the queue; 0 = none
+	closeAt int64         // then at the latest, ms
 }
 
 func (ln *listener) key() sys.Key { return sys.Key{ID: keyListener - ln.index, Gen: ln.gen} }
 
-// listen takes over fd, a listening socket of addr.
-func (l *loop) listen(addr netip.AddrPort, fd int32) {
+// listen takes over fd, a listening socket of addr, which the table of that
+// generation gave the route r. A newer one may have none already.
+func (l *loop) listen(addr netip.AddrPort, fd int32, r *route.Listener, generation uint64) {
 	index := int32(len(l.listeners))
 	if n := len(l.vacant); n > 0 {
 		index, l.vacant = l.vacant[n-1], l.vacant[:n-1]
@@ -53,7 +59,7 @@ func (l *loop) listen(addr netip.AddrPort, fd int32) {
 		l.listeners = append(l.listeners, nil)
 	}
 	l.opened++
-	ln := &listener{addr: addr, fd: fd, index: index, gen: l.opened}
+	ln := &listener{addr: addr, fd: fd, index: index, gen: l.opened, route: r, generation: generation}
 	ln.pause.key = ln.key().ID
 	l.listeners[index] = ln
 	l.byAddr[addr] = ln
@@ -62,57 +68,96 @@ func (l *loop) listen(addr netip.AddrPort, fd int32) {
 	}
 }
 
-// unlisten serves what is queued on the sockets of addrs, closes them, and
-// gives their sessions time to finish: the drain time of their route in t, the
-// table that still had them, else the one given, where 0 is for ever. noDrain
-// leaves them alone, whatever the route says.
-func (l *loop) unlisten(addrs []netip.AddrPort, t *route.Table, drain time.Duration) {
-	times := make(map[netip.AddrPort]time.Duration, len(addrs))
-	for _, addr := range addrs {
+// leaving is a listener that goes: the last route it had, the generation of the
+// table that had it, and what limits its sessions from now on; 0 = nothing.
+type leaving struct {
+	route      *route.Listener
+	generation uint64
+	drain      time.Duration
+}
+
+// unlisten serves what is queued on the sockets of these addresses, closes
+// them, and gives their sessions time to finish.
+func (l *loop) unlisten(gone map[netip.AddrPort]leaving) {
+	for addr, g := range gone {
 		ln := l.byAddr[addr]
 		if ln == nil {
 			continue
 		}
-		times[addr] = drain
-		if r := t.Lookup(addr); r != nil {
-			ln.route = r
-			if r.DrainTimeout > 0 {
-				times[addr] = r.DrainTimeout
-			}
+		if g.generation > ln.generation {
+			ln.route, ln.generation = g.route, g.generation
 		}
-		l.close(ln)
-	}
-	if drain == noDrain {
-		return
+		l.close(ln, g.drain)
 	}
 	l.each(func(s *session) {
 		// Those of an earlier opening too: their time counts anew.
-		if d := times[s.ln.addr]; d > 0 {
-			l.drain(s, d)
+		if g, ok := gone[s.ln.addr]; ok && g.drain > 0 {
+			l.drain(s, g.drain)
 		}
 	})
 }
 
-// close serves what is queued on ln's socket and closes it.
-func (l *loop) close(ln *listener) {
+// close serves what is queued on ln's socket and closes it, as soon as there are
+// descriptors for that. Its sessions have so long to finish.
+func (l *loop) close(ln *listener, drain time.Duration) {
 	l.wheel.disarm(&ln.pause)
 	sys.EpollDel(l.set, ln.fd)
+	delete(l.byAddr, ln.addr)
+	ln.drain, ln.closeAt = drain, l.now+ms(l.cfg.ConnectTotalTimeout)
+	ln.closing = true
+	l.closing++
+	l.empty(ln)
+}
+
+// empty serves what is queued on ln, which is closing, and removes it. Clients
+// stay queued while descriptors are out, no longer than a dial waits for them.
+func (l *loop) empty(ln *listener) {
 	// The kernel resets what is still queued on close. Whoever connects this
 	// very moment may be reset; the bound keeps a flood from holding us here.
 	for range 1 << 16 {
-		fd, e := sys.Accept(ln.fd, &l.sa)
-		if e == sys.EAGAIN || (e != 0 && !transient(e)) {
-			break
-		}
+		fd, e := int32(-1), l.refill()
 		if e == 0 {
+			fd, e = sys.Accept(ln.fd, &l.sa)
+		}
+		switch {
+		case e == 0:
 			l.contain(func() { l.admit(ln, fd) })
+		case transient(e):
+		case sys.Scarce(e) && l.now < ln.closeAt:
+			l.spend()
+			l.stats.AcceptPaused.Add(1)
+			l.engine.report(acceptPaused{addr: ln.addr, cause: e})
+			l.wheel.arm(&ln.pause, l.now+acceptPause)
+			return
+		default: // EAGAIN: nobody is left
+			l.remove(ln)
+			return
 		}
 	}
+	l.remove(ln)
+}
+
+// remove closes ln's socket and forgets it.
+func (l *loop) remove(ln *listener) {
+	l.wheel.disarm(&ln.pause)
 	sys.Close(ln.fd)
-	ln.fd = -1
+	ln.fd, ln.closing = -1, false
+	l.closing--
 	l.listeners[ln.index] = nil
 	l.vacant = append(l.vacant, ln.index)
-	delete(l.byAddr, ln.addr)
+}
+
+// emptyLater goes on with a queue that waited for descriptors.
+func (l *loop) emptyLater(ln *listener) {
+	l.empty(ln)
+	if ln.drain == 0 {
+		return
+	}
+	l.each(func(s *session) {
+		if s.ln == ln && s.drainAt == 0 {
+			l.drain(s, ln.drain)
+		}
+	})
 }
 
 // drain gives s that long before it is reset, unless its route comes back.
@@ -122,11 +167,33 @@ func (l *loop) drain(s *session, d time.Duration) {
 	l.wheel.armBefore(&s.timer, s.drainAt)
 }
 
-// drainLeavers starts the drain of sessions whose backend was in old and is
-// not in t, behind a listener that limits how long they may stay.
-func (l *loop) drainLeavers(old, t *route.Table) {
+// leavers are the backends that left a listener.
+type leavers map[netip.AddrPort][]*route.Backend
+
+func (v leavers) has(listener netip.AddrPort, b *route.Backend) bool {
+	return slices.ContainsFunc(v[listener], func(other *route.Backend) bool { return b.CompareTarget(other) == 0 })
+}
+
+// note adds the backends that old has and t has not, of listeners in both.
+func (v leavers) note(old, t *route.Table) {
+	for _, r := range t.Listeners {
+		before := old.Lookup(r.Addr)
+		if before == nil || before == r {
+			continue
+		}
+		for _, b := range before.Backends {
+			if r.Backend(b) == nil {
+				v[r.Addr] = append(v[r.Addr], b)
+			}
+		}
+	}
+}
+
+// drainLeavers starts the drain of sessions whose backend is among those that
+// left and is not in t, behind a listener that limits how long they may stay.
+func (l *loop) drainLeavers(left leavers, t *route.Table) {
 	l.each(func(s *session) {
-		if s.backend == nil || old.Backend(s.ln.addr, s.backend) == nil {
+		if s.backend == nil || !left.has(s.ln.addr, s.backend) {
 			return
 		}
 		r := t.Lookup(s.ln.addr)
@@ -148,6 +215,10 @@ func (l *loop) listenerAt(k sys.Key) *listener {
 // accept takes a few connections off ln's queue.
 func (l *loop) accept(ln *listener) {
 	for range acceptBurst {
+		if l.full() {
+			l.rest(ln, sys.EMFILE)
+			return
+		}
 		if e := l.refill(); e != 0 {
 			l.rest(ln, e)
 			return
@@ -160,12 +231,53 @@ func (l *loop) accept(ln *listener) {
 			return
 		case transient(e):
 			l.stats.AcceptErrors.Add(1)
+		case outOfFiles(e) && l.cfg.turnsAway() && l.turnAway(ln):
 		default:
 			// Out of descriptors or memory, or something that would repeat at
-			// once on a level-triggered socket.
+			// once on a level-triggered socket. A reserve that waits for one more
+			// descriptor may be the one that another loop waits for.
+			l.spend()
 			l.rest(ln, e)
 			return
 		}
+	}
+}
+
+// full reports whether clients have to wait because the budget of descriptors
+// is used up. Loops do not count the clients that others are about to accept.
+func (l *loop) full() bool {
+	if l.cfg.MaxConnections >= 0 {
+		return false // beyond the limit they are reset, see admit
+	}
+	e := l.engine
+	return e.sessions.Load() > max(0, e.budget.clients.Load()-int64(len(e.loops)))
+}
+
+// turnAway resets the first client in ln's queue, for which the reserve makes
+// room.
+func (l *loop) turnAway(ln *listener) bool {
+	if !l.spend() {
+		return false
+	}
+	fd, e := sys.Accept(ln.fd, &l.sa)
+	if e != 0 {
+		return false
+	}
+	l.stats.Accepted.Add(1)
+	l.noteRefused()
+	sys.Reset(fd)
+	_ = l.refill() // at once, or others take what came free
+	return true
+}
+
+func outOfFiles(e sys.Errno) bool { return e == sys.EMFILE || e == sys.ENFILE }
+
+// noteRefused counts and reports a client that is one too many.
+func (l *loop) noteRefused() {
+	l.stats.Refused.Add(1)
+	if l.now >= l.limitAt { // a report allocates, and this may be a flood
+		l.limitAt = l.now + ms(reportEvery)
+		l.engine.report(limitReached{limit: l.engine.ConnectionLimit()})
 	}
 }
 
@@ -180,7 +292,7 @@ func (l *loop) rest(ln *listener, why sys.Errno) {
 // refill sees to it that the loop has its reserve.
 func (l *loop) refill() (e sys.Errno) {
 	if l.reserve < 0 {
-		l.reserve, e = sys.Dup(l.set)
+		l.reserve, e = sys.Socket(l.reserveFamily)
 	}
 	return e
 }
@@ -203,6 +315,10 @@ func transient(e sys.Errno) bool {
 
 // resume ends a pause.
 func (l *loop) resume(ln *listener) {
+	if ln.closing {
+		l.emptyLater(ln)
+		return
+	}
 	if sys.EpollMod(l.set, ln.fd, sys.In, ln.key()) == 0 {
 		return
 	}
@@ -232,14 +348,10 @@ func (l *loop) admit(ln *listener, fd int32) {
 		sys.Reset(fd)
 		return
 	}
-	if n := l.engine.sessions.Add(1); l.cfg.MaxConnections > 0 && n > int64(l.cfg.MaxConnections) {
+	if n := l.engine.sessions.Add(1); n > l.engine.budget.clients.Load() {
 		l.engine.sessions.Add(-1)
 		r.State.Release()
-		l.stats.Refused.Add(1)
-		if l.now >= l.limitAt { // a report allocates, and this may be a flood
-			l.limitAt = l.now + ms(reportEvery)
-			l.engine.report(limitReached{limit: l.cfg.MaxConnections})
-		}
+		l.noteRefused()
 		sys.Reset(fd)
 		return
 	}
@@ -255,10 +367,10 @@ func (l *loop) admit(ln *listener, fd int32) {
 // lookup is ln's route in the present table, or the last one it had.
 func (l *loop) lookup(ln *listener) *route.Listener {
 	t := l.engine.table.Load()
-	if ln.route == nil || t.Generation != ln.generation {
-		ln.generation = t.Generation
+	if t.Generation != ln.looked {
+		ln.looked = t.Generation
 		if r := t.Lookup(ln.addr); r != nil {
-			ln.route = r
+			ln.route, ln.generation = r, t.Generation
 		}
 	}
 	return ln.route

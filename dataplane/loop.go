@@ -58,10 +58,12 @@ type loop struct {
 	set    int32 // the inner epoll set
 	clock  int32 // timerfd: wakes the Poller, which waits without a timeout
 
-	// reserve is a descriptor held for the upstream leg of the next client, -1
-	// when it is spent. Without one nothing is accepted, so that clients wait
-	// in the kernel's queue and not half served in a full process.
-	reserve int32
+	// reserve is a socket for the upstream leg of the next client, -1 when it is
+	// spent. Without one nothing is accepted, so that clients wait in the
+	// kernel's queue and not half served in a full process. It is of the family
+	// that the last dial in need of it had.
+	reserve       int32
+	reserveFamily netip.Addr
 
 	// Owned by the loop goroutine.
 	now       int64 // ms on route.Now's clock, as of the present batch
@@ -76,6 +78,7 @@ type loop struct {
 	listeners []*listener // by index; nil = vacant
 	vacant    []int32
 	byAddr    map[netip.AddrPort]*listener
+	closing   int    // listeners whose queue waits for descriptors before they close
 	opened    uint32 // listeners so far: the generation of the next one
 	wheel     wheel
 	armedAt   int64 // when the timerfd goes off, ms; 0 = disarmed
@@ -113,6 +116,8 @@ func newLoop(e *Engine, id int) (*loop, error) {
 		scratch: make([]byte, scratchSize),
 		done:    make(chan struct{}),
 	}
+	l.reserveFamily = netip.IPv4Unspecified()
+	l.pipes.most = &e.budget.pipes
 	if cfg := e.cfg.Load(); cfg.Splice != SpliceNever {
 		l.pipes.ask = cfg.PipeSize
 	}
@@ -457,7 +462,7 @@ func (l *loop) rearm() {
 
 // reap ends the loop's life once it is stopping and nothing is left.
 func (l *loop) reap() {
-	if l.stopping && l.sessions.live == 0 {
+	if l.stopping && l.sessions.live == 0 && l.closing == 0 {
 		l.engine.loopIdle()
 		l.stopping = false
 	}

@@ -1,6 +1,10 @@
 package dataplane
 
-import "dill/dataplane/internal/sys"
+import (
+	"sync/atomic"
+
+	"dill/dataplane/internal/sys"
+)
 
 // pipe carries bytes from socket to socket inside the kernel. A session
 // borrows one only while bytes are in it.
@@ -17,7 +21,7 @@ const (
 	pipeMin = scratchSize
 
 	pipesKept = 16  // idle pipes a loop keeps
-	pipesMax  = 256 // pipes a loop has open at once; then it copies
+	pipesMax  = 256 // pipes a loop has open at once, at most; then it copies
 
 	// pipeRetry is how long a loop copies after it could not get a pipe, ms.
 	pipeRetry = 1000
@@ -25,7 +29,8 @@ const (
 
 // pipePool is one loop's stock of pipes.
 type pipePool struct {
-	ask     int // size asked of the kernel; 0 = never splice
+	ask     int           // size asked of the kernel; 0 = never splice
+	most    *atomic.Int64 // pipes open at once, see budget; at most pipesMax
 	free    *pipe
 	kept    int
 	open    int   // kept and borrowed
@@ -40,7 +45,7 @@ func (pp *pipePool) get(now int64) *pipe {
 		pp.kept--
 		return p
 	}
-	if pp.ask == 0 || pp.open >= pipesMax || now < pp.retryAt {
+	if pp.ask == 0 || pp.open >= int(pp.most.Load()) || now < pp.retryAt {
 		return nil
 	}
 	r, w, size, e := sys.Pipe(pp.ask)
@@ -59,9 +64,9 @@ func (pp *pipePool) get(now int64) *pipe {
 }
 
 // put takes p back. One with bytes left in it is closed: its next borrower
-// would deliver them to a stranger.
+// would deliver them to a stranger. So is one too many, since the budget shrank.
 func (pp *pipePool) put(p *pipe) {
-	if p.n > 0 || pp.kept >= pipesKept {
+	if p.n > 0 || pp.kept >= pipesKept || pp.open > int(pp.most.Load()) {
 		pp.close(p)
 		return
 	}
@@ -76,10 +81,15 @@ func (pp *pipePool) close(p *pipe) {
 	pp.open--
 }
 
-// drain closes every idle pipe.
-func (pp *pipePool) drain() {
-	for p := pp.free; p != nil; p = p.next {
+// shed closes idle pipes until no more are open than may be.
+func (pp *pipePool) shed(most int) {
+	for pp.free != nil && pp.open > most {
+		p := pp.free
+		pp.free, p.next = p.next, nil
+		pp.kept--
 		pp.close(p)
 	}
-	pp.free, pp.kept = nil, 0
 }
+
+// drain closes every idle pipe.
+func (pp *pipePool) drain() { pp.shed(0) }

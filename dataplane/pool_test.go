@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"bytes"
+	"sync/atomic"
 	"testing"
 
 	"dill/dataplane/internal/sys"
@@ -49,7 +50,7 @@ func TestBufferPoolKeepsNoMoreThanItsBound(t *testing.T) {
 // TestPipePoolClosesResidue: a pipe with bytes left in it must never reach its
 // next borrower, who would deliver them to a stranger.
 func TestPipePoolClosesResidue(t *testing.T) {
-	pp := pipePool{ask: defaultPipeSize}
+	pp := pipePool{ask: defaultPipeSize, most: allPipes()}
 	t.Cleanup(func() { pp.drain() })
 	clean, dirty := pp.get(0), pp.get(0)
 	if clean == nil || dirty == nil {
@@ -69,7 +70,7 @@ func TestPipePoolClosesResidue(t *testing.T) {
 }
 
 func TestPipePoolIsBounded(t *testing.T) {
-	pp := pipePool{ask: pipeMin}
+	pp := pipePool{ask: pipeMin, most: allPipes()}
 	var all []*pipe
 	for p := pp.get(0); p != nil; p = pp.get(0) {
 		all = append(all, p)
@@ -92,7 +93,7 @@ func TestPipePoolIsBounded(t *testing.T) {
 // TestPipePoolDeclinesSmallPipes: beyond its soft limit an unprivileged user
 // gets pipes of a page or two, which are not worth their calls.
 func TestPipePoolDeclinesSmallPipes(t *testing.T) {
-	pp := pipePool{ask: 4096}
+	pp := pipePool{ask: 4096, most: allPipes()}
 	if p := pp.get(0); p != nil {
 		t.Errorf("got a pipe of %d bytes", p.size)
 	}
@@ -141,4 +142,11 @@ func TestSlabGivesEverySlotANewGeneration(t *testing.T) {
 	if len(sb.chunks) != 2 {
 		t.Errorf("%d chunks for %d sessions at once, want 2", len(sb.chunks), slabSize+1)
 	}
+}
+
+// allPipes is a share that is as large as it gets.
+func allPipes() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(pipesMax)
+	return n
 }

@@ -52,6 +52,7 @@ type counters struct {
 // moment, in a fixed order, and what the Go runtime spent.
 type Snapshot struct {
 	Sessions int64 // open now
+	Limit    int64 // how many may be, see Engine.ConnectionLimit
 	Counters []Counter
 	Mallocs  uint64 // heap objects allocated since the start
 	GCCycles uint64
@@ -76,7 +77,7 @@ func (s Snapshot) Get(name string) uint64 {
 // String is one "name value" a line.
 func (s Snapshot) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sessions %d\n", s.Sessions)
+	fmt.Fprintf(&b, "sessions %d\nsessions_limit %d\n", s.Sessions, s.Limit)
 	for _, c := range s.Counters {
 		fmt.Fprintf(&b, "%s %d\n", c.Name, c.Value)
 	}
@@ -100,6 +101,7 @@ func Stats() Snapshot {
 	var s Snapshot
 	for _, e := range engines.running {
 		s.Sessions += e.sessions.Load()
+		s.Limit += e.budget.clients.Load()
 		e.addCounters(sum)
 	}
 	for name, v := range engines.retired {

@@ -114,7 +114,7 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 	p.run(next)
 	attrs := []any{
 		keyVersion, version, keyConfig, cfg.Path(), keySources, cfg.Sources(),
-		keyOpenFiles, p.openFiles, keyLimit, cfg.Dataplane.ConnectionLimit(p.openFiles),
+		keyOpenFiles, p.openFiles, keyLimit, p.engine.ConnectionLimit(),
 	}
 	for _, name := range cfg.Sources() {
 		attrs = append(attrs, name, cfg.SourceAddress(name))
@@ -265,7 +265,8 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 		DrainTimeout:        zeroIsOff(c.Listeners.DrainTimeout),
 		KeepAlive:           zeroIsOff(d.KeepAlive),
 		UserTimeout:         zeroIsOff(d.UserTimeout),
-		MaxConnections:      zeroIsOff(d.ConnectionLimit(openFiles)),
+		OpenFiles:           openFiles,
+		MaxConnections:      maxConnections(d.MaxConnections),
 		Backlog:             d.Backlog,
 		Splice:              splice,
 		PipeSize:            d.PipeSize,
@@ -273,6 +274,13 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 		NearRTT:             zeroIsOff(d.NearRTT),
 		BusyPoll:            zeroIsOff(d.BusyPoll),
 	}
+}
+
+func maxConnections(n int) int {
+	if n == config.AutoConnections {
+		return 0 // the data plane's default
+	}
+	return zeroIsOff(n)
 }
 
 func zeroIsOff[T int | time.Duration](v T) T {

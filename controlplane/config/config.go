@@ -62,7 +62,7 @@ type Dataplane struct {
 	IdleTimeout         time.Duration
 	KeepAlive           time.Duration
 	UserTimeout         time.Duration
-	MaxConnections      int // AutoConnections = from the open file limit; see ConnectionLimit
+	MaxConnections      int // AutoConnections = as many as the open file limit allows
 	Splice              bool
 	PipeSize            int           // bytes
 	NearBuffer          int           // bytes; 0 = off
@@ -187,21 +187,6 @@ const Auto = -1
 
 // AutoConnections as Dataplane.MaxConnections means: follow the open file limit.
 const AutoConnections = Auto
-
-// ConnectionLimit returns how many clients may be served at once, 0 for no
-// limit, given the limit of open files. A connection takes two of them; the
-// automatic limit keeps 128 for everything else, and stays off where so few
-// files are allowed that it would refuse what could still be served.
-func (d Dataplane) ConnectionLimit(openFiles uint64) int {
-	if d.MaxConnections != AutoConnections {
-		return d.MaxConnections
-	}
-	const reserve, least = 128, 512
-	if openFiles < least {
-		return 0
-	}
-	return int(min((openFiles-reserve)/2, 1<<31-1))
-}
 
 // String names the file and the sources, nothing secret: a Config that is
 // logged by accident says no more.

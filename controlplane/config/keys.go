@@ -106,7 +106,7 @@ var keys = []Key{
 		Doc:   "TCP_USER_TIMEOUT on both sides: how long sent data may stay unacknowledged; 0 is the system's",
 		field: func(c *Config) value { return duration(&c.Dataplane.UserTimeout, anyTime) }},
 	{Name: "dataplane.max_connections", Default: "auto",
-		Doc:   "clients served at once, more are reset; `auto` is half the open file limit less 128, and off when that limit is below 512; 0 is off",
+		Doc:   "clients served at once, more are reset; `auto` is what the limit of open files leaves beside ports, pipes and a reserve; 0 is off: clients that find no descriptor wait",
 		field: func(c *Config) value { return autoInteger(&c.Dataplane.MaxConnections, manyConn) }},
 	{Name: "dataplane.splice", Default: "true", Restart: true,
 		Doc:   "move large streams inside the kernel with splice(2)",

@@ -99,21 +99,6 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-func TestConnectionLimit(t *testing.T) {
-	for _, tt := range []struct {
-		set   int
-		files uint64
-		want  int
-	}{
-		{AutoConnections, 20_000, 9_936}, {AutoConnections, 511, 0}, {AutoConnections, 512, 192},
-		{AutoConnections, 1 << 63, 1<<31 - 1}, {0, 20_000, 0}, {7, 64, 7},
-	} {
-		if got := (Dataplane{MaxConnections: tt.set}).ConnectionLimit(tt.files); got != tt.want {
-			t.Errorf("%d with %d files: %d, want %d", tt.set, tt.files, got, tt.want)
-		}
-	}
-}
-
 func TestReferenceNamesEverything(t *testing.T) {
 	var b bytes.Buffer
 	if err := Reference(&b); err != nil {

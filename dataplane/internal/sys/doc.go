@@ -34,6 +34,7 @@ const (
 	ENFILE        = unix.ENFILE
 	ENOBUFS       = unix.ENOBUFS
 	ENOMEM        = unix.ENOMEM
+	ENOENT        = unix.ENOENT
 	EPERM         = unix.EPERM
 	EINVAL        = unix.EINVAL
 )

@@ -71,15 +71,6 @@ func Pipe(size int) (r, w int32, granted int, e Errno) {
 	return int32(p[0]), int32(p[1]), granted, 0
 }
 
-// Dup returns another descriptor for what fd stands for, -1 with an error.
-func Dup(fd int32) (int32, Errno) {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return -1, errno(err)
-	}
-	return int32(n), 0
-}
-
 // Close closes fd. Linux releases the descriptor whatever it returns.
 func Close(fd int32) {
 	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)

@@ -18,12 +18,56 @@ type ListenOptions struct {
 	UserTimeout time.Duration // 0 = the kernel's default
 }
 
-// Listen opens one SO_REUSEPORT listener. TCP_NODELAY, keepalive and the user
-// timeout are set here because accepted sockets inherit them for free.
-func Listen(at netip.AddrPort, o ListenOptions) (int32, Errno) {
-	fd, e := bound(at, true)
+// Listen opens n SO_REUSEPORT listeners at one address, or none, and only if
+// nobody else listens there.
+//
+// SO_REUSEPORT would share the port with a foreign process of the same user
+// without a word, so the first socket listens before it has the option: of two
+// processes one is refused, or both are. With SO_REUSEADDR connections that an
+// earlier listener accepted do not stand in the way. All sockets exist before
+// the first one listens, or a shortage could close it again with clients in its
+// queue.
+func Listen(at netip.AddrPort, n int, o ListenOptions) ([]int32, Errno) {
+	fds := make([]int32, 0, n)
+	e := Errno(0)
+	for len(fds) < n && e == 0 {
+		var fd int32
+		if fd, e = listenSocket(at, o); e == 0 {
+			fds = append(fds, fd)
+		}
+	}
+	backlog := o.Backlog
+	if backlog <= 0 {
+		backlog = maxBacklog()
+	}
+	for i := 0; i < n && e == 0; i++ {
+		if i == 0 {
+			if e = listenAt(fds[i], at, backlog); e == 0 {
+				e = reusePort(fds[i])
+			}
+		} else if e = reusePort(fds[i]); e == 0 {
+			e = listenAt(fds[i], at, backlog)
+		}
+	}
+	if e != 0 {
+		for _, fd := range fds {
+			Close(fd)
+		}
+		return nil, e
+	}
+	return fds, 0
+}
+
+// listenSocket makes a socket that is to listen at an address of at's family.
+// TCP_NODELAY, keepalive and the user timeout are set here because accepted
+// sockets inherit them for free.
+func listenSocket(at netip.AddrPort, o ListenOptions) (int32, Errno) {
+	fd, e := Socket(at.Addr())
 	if e != 0 {
 		return -1, e
+	}
+	if family(at.Addr()) == unix.AF_INET6 {
+		setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
 	NoDelay(fd)
 	if o.KeepAlive > 0 {
@@ -32,51 +76,23 @@ func Listen(at netip.AddrPort, o ListenOptions) (int32, Errno) {
 	if o.UserTimeout > 0 {
 		UserTimeout(fd, o.UserTimeout)
 	}
-	backlog := o.Backlog
-	if backlog <= 0 {
-		backlog = maxBacklog()
-	}
-	if err := unix.Listen(int(fd), backlog); err != nil {
-		Close(fd)
-		return -1, errno(err)
-	}
 	return fd, 0
 }
 
-// Probe tells whether at is free of other processes. SO_REUSEPORT would share
-// the port with a foreign process of the same user without a word, so this
-// binds without it, and without listening: old sessions of dill on that port
-// do not stand in the way. Use it only while dill has no listener on at.
-func Probe(at netip.AddrPort) Errno {
-	fd, e := bound(at, false)
-	if e == 0 {
-		Close(fd)
-	}
-	return e
-}
+func reusePort(fd int32) Errno { return setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
 
-func bound(at netip.AddrPort, reusePort bool) (int32, Errno) {
-	s, err := unix.Socket(family(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	if err != nil {
-		return -1, errno(err)
-	}
-	fd := int32(s)
-	setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if reusePort {
-		setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	}
+// listenAt binds fd and listens.
+func listenAt(fd int32, at netip.AddrPort, backlog int) Errno {
 	var sa unix.Sockaddr
 	if a := at.Addr().Unmap(); a.Is4() {
 		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: a.As4()}
 	} else {
-		setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: scope(at.Addr().Zone())}
 	}
-	if err := unix.Bind(s, sa); err != nil {
-		Close(fd)
-		return -1, errno(err)
+	if err := unix.Bind(int(fd), sa); err != nil {
+		return errno(err)
 	}
-	return fd, 0
+	return errno(unix.Listen(int(fd), backlog))
 }
 
 // maxBacklog is net.core.somaxconn, the most the kernel grants; 4096 is its

@@ -82,20 +82,37 @@ func Accept(fd int32, sa *Sockaddr) (int32, Errno) {
 	}
 }
 
-// Dial starts a connection to sa, which holds to. EINPROGRESS is the usual
-// answer and comes with a valid fd; with any other error there is none.
+// Socket makes a TCP socket for a connection to, or a listener at, addresses of
+// a's family.
 //
-// SO_REUSEADDR is set first: without it the source port the kernel picks would
-// keep a listener from opening on that port later.
-func Dial(to netip.AddrPort, sa *Sockaddr) (int32, Errno) {
-	sa.Set(to)
-	r, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family(to.Addr())), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+// SO_REUSEADDR is set first: without it the source port that the kernel picks
+// for a connection would keep a listener from opening on that port later.
+func Socket(a netip.Addr) (int32, Errno) {
+	fd, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family(a)), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if e != 0 {
 		return -1, e
 	}
-	fd := int32(r)
-	setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	_, _, e = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.len))
+	setInt(int32(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	return int32(fd), 0
+}
+
+// SameFamily reports whether a socket for a will do for b.
+func SameFamily(a, b netip.Addr) bool { return family(a) == family(b) }
+
+// Dial starts a connection to sa, which holds to. EINPROGRESS is the usual
+// answer and comes with a valid fd; with any other error there is none.
+func Dial(to netip.AddrPort, sa *Sockaddr) (int32, Errno) {
+	fd, e := Socket(to.Addr())
+	if e != 0 {
+		return -1, e
+	}
+	return Connect(fd, to, sa)
+}
+
+// Connect is [Dial] with a socket made by [Socket], which it takes over.
+func Connect(fd int32, to netip.AddrPort, sa *Sockaddr) (int32, Errno) {
+	sa.Set(to)
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.len))
 	if e != 0 && e != EINPROGRESS && e != EINTR {
 		Close(fd)
 		return -1, e
@@ -213,3 +230,7 @@ func EphemeralPorts() (lo, hi uint16) {
 	}
 	return lo, hi
 }
+
+// ReservedPorts is net.ipv4.ip_local_reserved_ports: the source ports that the
+// kernel gives to nobody who does not ask for them, as ranges like 80,90-99.
+func ReservedPorts() (string, error) { return readFile("/proc/sys/net/ipv4/ip_local_reserved_ports") }
