@@ -16,6 +16,8 @@ const (
 	keyLoops     = "loops"
 	keyOpenFiles = "open_files"
 	keyLimit     = "max_connections"
+	keyPorts     = "ports"
+	keyFix       = "fix"
 	keyPeek      = "peek"
 	keyPath      = "path"
 	keyErr       = "err"

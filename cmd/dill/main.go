@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"dill/controlplane/config"
+	"dill/dataplane"
 )
 
 // version is set by the linker: -X main.version=v1.2.3.
@@ -132,7 +133,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return refuse(err)
 	}
 	if *checkOnly {
-		return check(cfg, stdout, stderr)
+		status := check(cfg, stdout, stderr)
+		if status == exitOK {
+			openFiles, _ := dataplane.RaiseOpenFiles() // as the start would; it tells what is in force in any case
+			advise(cfg, openFiles, logging.log)
+		}
+		return status
 	}
 	p, err := start(cfg, environ, wanted, logging, stdout)
 	if err != nil {

@@ -123,6 +123,7 @@ func start(cfg *config.Config, environ []string, next map[string]wanted, logging
 		attrs = append(attrs, keyPeek, p.peek.Addr())
 	}
 	log.Info("dill runs", attrs...)
+	advise(cfg, p.openFiles, log)
 	return p, nil
 }
 

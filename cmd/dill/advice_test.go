@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"dill/controlplane/config"
+	"dill/dataplane"
+)
+
+// TestAdvice: what this host keeps dill from doing is told in one line each,
+// and nothing where there is nothing to tell.
+func TestAdvice(t *testing.T) {
+	const plenty = 1 << 20
+	unreserved, reserve := dataplane.Unreserved(1, 65535)
+	if unreserved == "" {
+		t.Log("this host reserves every port")
+	}
+	for _, tt := range []struct {
+		name    string
+		files   uint64
+		min     int
+		max     int
+		clients int
+		want    []string // in its only line; nil = no line
+	}{
+		{"all is well", plenty, 1, 1, config.AutoConnections, nil},
+		{"a budget near zero", 64, 1, 1, config.AutoConnections, []string{"level=WARN", "open_files=64", "max_connections=1", "LimitNOFILE"}},
+		{"more clients than files", 4096, 1, 1, 5000, []string{"level=WARN", "open_files=4096"}},
+		{"source ports", plenty, 1, 65535, config.AutoConnections, []string{"level=WARN", unreserved, "sysctl -w net.ipv4.ip_local_reserved_ports=" + reserve, "listeners.port_max"}},
+	} {
+		var c config.Config
+		c.Dataplane.Loops, c.Dataplane.MaxConnections = 2, tt.clients
+		c.Listeners.PortMin, c.Listeners.PortMax = tt.min, tt.max
+		var out bytes.Buffer
+		advise(&c, tt.files, slog.New(slog.NewTextHandler(&out, nil)))
+		lines := strings.Count(out.String(), "\n")
+		if tt.want == nil || tt.name == "source ports" && unreserved == "" {
+			if lines != 0 {
+				t.Errorf("%s: %s", tt.name, &out)
+			}
+			continue
+		}
+		if lines != 1 {
+			t.Errorf("%s: %d lines", tt.name, lines)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s: %q does not say %q", tt.name, &out, want)
+			}
+		}
+	}
+}
