@@ -48,6 +48,11 @@ type Input struct {
 
 	// Bound are the addresses that dill listens on now, sorted.
 	Bound []netip.AddrPort
+
+	// Reopening are the owners of listeners that dill had before it was started
+	// again, and is about to bind: these claims are not refused for a backend
+	// that is registered there.
+	Reopening map[netip.AddrPort]string
 }
 
 // Result is what Compile found. The caller owns it.

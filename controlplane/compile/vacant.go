@@ -12,7 +12,7 @@ import (
 func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 	var fresh portSet
 	for _, cl := range claims {
-		if !c.isBound(cl.addr) {
+		if !c.had(cl) {
 			fresh.add(cl.addr.Port())
 		}
 	}
@@ -21,7 +21,7 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 	}
 	there := c.registered(services, &fresh)
 	return slices.DeleteFunc(claims, func(cl *claim) bool {
-		if c.isBound(cl.addr) {
+		if c.had(cl) {
 			return false
 		}
 		for _, b := range there[cl.addr.Port()] {
@@ -32,6 +32,11 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 		}
 		return false
 	})
+}
+
+// had reports whether the address of cl was dill's before any backend came.
+func (c *compiler) had(cl *claim) bool {
+	return c.isBound(cl.addr) || c.in.Reopening[cl.addr] == cl.by.owner
 }
 
 // isBound reports whether dill listens on the address of a claim.

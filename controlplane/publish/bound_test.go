@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dill/controlplane/source"
+	"dill/controlplane/state"
 )
 
 // on puts all instances of a service at 127.0.0.1 and this port.
@@ -130,4 +131,34 @@ func TestAddressThatComesToTheHost(t *testing.T) {
 	}, func(c *Config) {
 		c.Settings.Compile.Local = func(a netip.Addr) bool { return a == netip.MustParseAddr("10.0.0.9") && here.Load() }
 	})
+}
+
+// What dill had bound first it keeps through a restart, unless somebody else has
+// the port by then.
+func TestBoundFirstOutlivesARestart(t *testing.T) {
+	restored := func(c *Config) {
+		now := time.Now()
+		c.Restored = state.State{Saved: now, Owners: map[netip.AddrPort]string{local(5000): "consul/a", local(6000): "file/b"}, Sources: []state.Source{
+			{Name: "consul", Since: now, Services: []source.Service{on(6000, svc("a", 5000, "n1"))}},
+			{Name: "file", Since: now, Services: []source.Service{svc("b", 6000, "n2")}},
+		}}
+	}
+	tell := func(w *world) {
+		w.tell("consul", on(6000, svc("a", 5000, "n1")))
+		w.tell("file", svc("b", 6000, "n2"))
+	}
+	within(t, func(w *world) {
+		for range 3 {
+			w.wait(time.Minute)
+			w.serves("started again", "6000=n2")
+			w.refuses("started again", "consul/a: would reach dill itself (127.0.0.1:6000)")
+			tell(w)
+		}
+	}, restored)
+	within(t, func(w *world) {
+		w.serves("the port is tried", "5000=n1", "6000=n2")
+		w.wait(3 * lookEvery)
+		w.serves("somebody has it", "5000=n1")
+		w.refuses("somebody has it", "file/b: taken by a backend of consul/a")
+	}, restored, func(c *Config) { c.Plane.(*plane).take(local(6000), true) })
 }

@@ -45,26 +45,11 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 	}
 }
 
-// look asks the plane what it has bound, and reports whether that has changed.
-func (p *Publisher) look() bool {
-	open := p.cfg.Plane.Listening()
-	bound := make([]netip.AddrPort, 0, len(open))
-	for _, l := range p.table.Listeners { // sorted
-		if err, known := open[l.Addr]; known && err == nil {
-			bound = append(bound, l.Addr)
-		}
-	}
-	if slices.Equal(bound, p.bound) {
-		return false
-	}
-	p.bound = bound
-	return true
-}
-
 // build compiles what all feeds contribute; those in hold give nothing up.
 func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 	c := candidate{plans: make(map[string]plan, len(p.feeds))}
-	in := compile.Input{Hosts: p.cfg.Names.Lookup, Incumbents: p.owners, Bound: p.bound}
+	in := compile.Input{Hosts: p.cfg.Names.Lookup, Incumbents: p.owners}
+	p.bound.input(&in)
 	for _, name := range slices.Sorted(maps.Keys(p.feeds)) {
 		f := p.feeds[name]
 		pl := f.plan(now, p.set.Settle, hold[name])

@@ -35,7 +35,7 @@ type Publisher struct {
 	idle       []compile.Idle // of the newest evaluation
 	former     former
 	owners     map[netip.AddrPort]string
-	bound      []netip.AddrPort // what the plane listens on, sorted, as of the last look
+	bound      bound
 	table      *route.Table
 	memo       compile.Memo
 	dirty      bool      // something changed since the last evaluation
@@ -80,6 +80,7 @@ func New(cfg Config, log *slog.Logger) *Publisher {
 		mail:    mailbox{snapshots: make(map[string]letter)},
 		feeds:   make(map[string]*feed),
 		owners:  cfg.Restored.Owners,
+		bound:   newBound(cfg.Restored.Owners),
 		former:  newFormer(cfg.Restored),
 		table:   route.NewTable(0, nil, nil, nil),
 	}
@@ -150,7 +151,7 @@ func (p *Publisher) Run(ctx context.Context) {
 		case a := <-p.answers:
 			p.answered(a, time.Now())
 		case <-look.C:
-			p.dirty = p.look() || p.dirty
+			p.dirty = p.lookAgain() || p.dirty
 		case <-timer.C:
 		}
 		now := time.Now()
