@@ -40,9 +40,10 @@ type binder struct {
 	open    map[netip.AddrPort]opened
 	failed  map[netip.AddrPort]*bindFailure
 	holders holders
-	table   *route.Table // reconciled last
-	news    portNews     // of this reconciliation
-	told    int          // connection limit, as last logged
+	table   *route.Table       // reconciled last
+	news    portNews           // of this reconciliation
+	told    int                // connection limit, as last logged
+	advised map[sys.Errno]bool // a remedy was logged
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -67,14 +68,15 @@ type bindFailure struct {
 
 func newBinder(e *Engine) *binder {
 	return &binder{
-		engine: e,
-		wake:   make(chan struct{}, 1),
-		quit:   make(chan struct{}),
-		done:   make(chan struct{}),
-		open:   make(map[netip.AddrPort]opened),
-		failed: make(map[netip.AddrPort]*bindFailure),
-		table:  new(route.Table),
-		told:   e.ConnectionLimit(),
+		engine:  e,
+		wake:    make(chan struct{}, 1),
+		quit:    make(chan struct{}),
+		done:    make(chan struct{}),
+		open:    make(map[netip.AddrPort]opened),
+		failed:  make(map[netip.AddrPort]*bindFailure),
+		table:   new(route.Table),
+		told:    e.ConnectionLimit(),
+		advised: make(map[sys.Errno]bool),
 	}
 }
 

@@ -140,6 +140,25 @@ func TestForeignPort(t *testing.T) {
 	}
 }
 
+// TestRemedyIsLoggedOnce: what to do about taken ports is in the log once, and not
+// with each of them.
+func TestRemedyIsLoggedOnce(t *testing.T) {
+	r := start(t, setup{})
+	routes := []*route.Listener{r.listener()}
+	for range 3 {
+		taken := FreeAddr(t)
+		t.Cleanup(listenWith(t, taken, 0))
+		routes = append(routes, serving(taken, r.backends[0].Addr()))
+	}
+	r.swap(routes...)
+	Eventually(t, "all three are told", func() bool {
+		return strings.Count(r.log.String(), "port cannot be opened") == 3
+	})
+	if n := strings.Count(r.log.String(), "remedy="); n != 1 {
+		t.Errorf("the remedy is told %d times", n)
+	}
+}
+
 // TestPortInTimeWait: what is left of a connection keeps the port it came from;
 // the reason says so, and for how long.
 func TestPortInTimeWait(t *testing.T) {

@@ -127,16 +127,31 @@ func (b *binder) explainAll(unexplained bool, now time.Time) {
 		if f.errno == f.told && !looked {
 			continue
 		}
-		f.err = b.explain(addr, f.errno)
+		remedy, why := b.explain(addr, f.errno)
+		f.err = why
+		if remedy != "" {
+			f.err = fmt.Errorf("%w; %s", why, remedy)
+		}
 		if f.errno != f.told {
-			b.engine.log.Warn("port cannot be opened, will retry", attrListener, addr, attrErr, f.err)
+			b.warn(addr, f.errno, why, remedy)
 			f.told = f.errno
 		}
 	}
 }
 
-// explain says why addr cannot be opened, and what to do about it.
-func (b *binder) explain(addr netip.AddrPort, e sys.Errno) error {
+// warn logs why addr cannot be opened, and the remedy with the first port that
+// it is for alone: with many ports it would be most of the log.
+func (b *binder) warn(addr netip.AddrPort, e sys.Errno, why error, remedy string) {
+	attrs := []any{attrListener, addr, attrErr, why}
+	if remedy != "" && !b.advised[e] {
+		b.advised[e] = true
+		attrs = append(attrs, attrRemedy, remedy)
+	}
+	b.engine.log.Warn("port cannot be opened, will retry", attrs...)
+}
+
+// explain says why addr cannot be opened, and what to do about it if anything.
+func (b *binder) explain(addr netip.AddrPort, e sys.Errno) (remedy string, err error) {
 	why := ""
 	switch {
 	case e == sys.EADDRINUSE:
@@ -144,13 +159,14 @@ func (b *binder) explain(addr netip.AddrPort, e sys.Errno) error {
 		if err != nil {
 			who = "by another program, or as the source port of a connection"
 		}
-		why = " " + who + "; a port that must stay free for dill belongs in sysctl net.ipv4.ip_local_reserved_ports"
+		why = " " + who
+		remedy = "a port that must stay free for dill belongs in sysctl net.ipv4.ip_local_reserved_ports"
 	case e == sys.EADDRNOTAVAIL:
 		why = ": this host does not have the address"
 	case e == sys.EACCES:
-		why = ": a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE"
+		remedy = "a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE"
 	case sys.Scarce(e):
 		why = fmt.Sprintf(": %d connections and %d open ports leave no room for another", b.engine.sessions.Load(), len(b.open))
 	}
-	return fmt.Errorf("listen %s: %w%s", addr, e, why)
+	return remedy, fmt.Errorf("listen %s: %w%s", addr, e, why)
 }

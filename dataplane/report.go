@@ -45,6 +45,7 @@ const (
 	attrBackend   = "backend"
 	attrBackends  = "backends"
 	attrErr       = "err"
+	attrRemedy    = "remedy"
 	attrFor       = "for"
 	attrFailures  = "failures"
 	attrProxy     = "proxy"
