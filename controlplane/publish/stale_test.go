@@ -77,6 +77,27 @@ func TestFirstReadingOfAnotherSourceSettles(t *testing.T) {
 	})
 }
 
+// Another Source in the midst of settling takes nothing from the time that
+// removals wait.
+func TestAnotherSourceShortensNoSettling(t *testing.T) {
+	within(t, func(w *world) {
+		w.tell("consul", svc("api", 5001, "n1"), svc("web", 5000, "n1"))
+		w.wait(time.Minute)
+		w.send(source.Snapshot{Source: "consul", Synced: true, Suspect: true, Services: []source.Service{svc("api", 5001, "n1"), svc("web", 5000, "n1")}})
+		w.wait(25 * time.Second)
+		w.tell("consul", svc("api", 5001, "n1")) // settles until 55 s
+		w.wait(15 * time.Second)
+		w.replaced("")
+		w.send(source.Snapshot{Source: "consul", Services: []source.Service{svc("api", 5001, "n1")}})
+		w.wait(time.Second)
+		w.tell("consul", svc("api", 5001, "n1"))
+		w.wait(14 * time.Second)
+		w.serves("after 55 s", "5000=n1", "5001=n1")
+		w.wait(20 * time.Second)
+		w.serves("settled", "5001=n1")
+	})
+}
+
 // Of another scope nothing is inherited: the old goes after the first full
 // reading, through guard and settle, whatever could not be read of the new.
 func TestNothingIsInheritedFromAnotherScope(t *testing.T) {
