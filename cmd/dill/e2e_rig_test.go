@@ -22,6 +22,7 @@ import (
 type rig struct {
 	t      *testing.T
 	config string // path of its configuration
+	files  int    // limit of open files; 0 = the test's own
 	cmd    *exec.Cmd
 	log    *transcript // standard error
 	out    *transcript // standard output
@@ -99,6 +100,10 @@ func (r *rig) run(environ ...string) {
 	r.t.Helper()
 	r.log, r.out, r.ended = new(transcript), new(transcript), make(chan struct{})
 	r.cmd = exec.Command("dill", "-config", r.config)
+	if r.files > 0 {
+		// The hard limit, too, to which dill raises its own.
+		r.cmd = exec.Command("sh", "-c", `ulimit -n "$0" && exec dill -config "$1"`, fmt.Sprint(r.files), r.config)
+	}
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "DILL_") && !strings.HasPrefix(v, "CONSUL_") {
 			r.cmd.Env = append(r.cmd.Env, v)
