@@ -19,6 +19,9 @@
 // session ([Pattern]), and every byte is compared: lost, doubled, swapped and
 // foreign bytes are all found, at the position where they are.
 //
+// A test run has a network of its own where that is permitted ([Isolate]), so
+// that no other program takes its ports.
+//
 // Nothing here sleeps. A test waits for a condition with a deadline
 // ([Eventually]), and a peer whose counterpart falls silent fails with a
 // timeout after [Patience].
