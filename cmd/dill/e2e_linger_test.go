@@ -153,6 +153,28 @@ func TestReplacementOfTheOnlyInstanceLeavesNoGap(t *testing.T) {
 	finishes(t, live)
 }
 
+// An instance that is registered at another address while it is critical is
+// tried there, and nobody is sent to where it was.
+func TestLingerFollowsTheInstanceToItsNewAddress(t *testing.T) {
+	t.Parallel()
+	agent, r, _, port := serveOne(t, "listeners.linger = '1h'\n")
+	two := talking(t, "two")
+	probes := probe(t, port)
+
+	must(t, agent.SetTTL("web-1", "critical"))
+	r.peekSays(`\nlingering\n`)
+	probes.hear(t, "one", 10)
+	moved := instance("web", "web-1", two.Addr(), port)
+	moved.Checks = append(moved.Checks, consultest.TTL("critical"))
+	must(t, agent.Register(moved))
+	r.shows(port, two.Addr())
+	probes.hear(t, "two", 20)
+	r.peekSays(`\nlingering\n`)
+	must(t, agent.SetTTL("web-1", "passing"))
+	r.says(fmt.Sprintf(`msg="listener no longer lingers" listener=%v owner=consul/web reason="an instance is served again"`, port))
+	probes.hear(t, "two", 10)
+}
+
 // A service that comes back while sessions of its former life drain has its
 // port as if they were not there.
 func TestInstanceReturningWhileOldSessionsDrain(t *testing.T) {
