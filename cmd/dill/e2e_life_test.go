@@ -140,7 +140,7 @@ func TestUSR1PrintsCounters(t *testing.T) {
 	r.signal(syscall.SIGUSR1)
 	r.eventually("counters are printed", func() bool {
 		text := r.out.String()
-		return strings.HasPrefix(text, "sessions 1\naccepted ") && strings.Contains(text, "\ngc_cycles ")
+		return strings.HasPrefix(text, "sessions 1\nsessions_limit ") && strings.Contains(text, "\naccepted 1\n") && strings.Contains(text, "\ngc_cycles ")
 	})
 }
 
