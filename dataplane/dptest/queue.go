@@ -10,20 +10,23 @@ import (
 
 // Unacked is how many of the peer's bytes the kernel at the other end has not
 // acknowledged yet (SIOCOUTQ).
-func (p *Peer) Unacked() (int, error) {
+func (p *Peer) Unacked() (n int, err error) {
 	raw, err := p.conn.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { n, failed = Queued(int(fd)) })
+	return n, errors.Join(err, failed)
+}
+
+// Queued is [Peer.Unacked] of any socket of this process.
+func Queued(fd int) (int, error) {
 	var n int32
-	var no syscall.Errno
-	err = raw.Control(func(fd uintptr) {
-		_, _, no = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
-	})
-	if no != 0 {
-		err = errors.Join(err, no)
+	if _, _, no := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n))); no != 0 {
+		return 0, no
 	}
-	return int(n), err
+	return int(n), nil
 }
 
 // Acked waits until everything the peer wrote was acknowledged, that is, has
