@@ -106,10 +106,12 @@ func (d *decoder) decode(index int, e entry) remembered {
 func (d *decoder) add(service string, instances []source.Instance) {
 	s := d.services[service]
 	if s == nil {
-		d.services[service] = &source.Service{Name: service, CreateIndex: instances[0].CreateIndex, Instances: instances}
+		// Clipped, so that more entries of the name go into a copy: this one is
+		// remembered.
+		d.services[service] = &source.Service{Name: service, CreateIndex: instances[0].CreateIndex, Instances: slices.Clip(instances)}
 		return
 	}
-	s.Instances = append(slices.Clip(s.Instances), instances...) // a copy: the entry's is remembered
+	s.Instances = append(s.Instances, instances...)
 }
 
 func (d *decoder) finish() Document {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -197,5 +198,23 @@ func TestTooManyEntriesCostTheRest(t *testing.T) {
 	}
 	if p := doc.Problems[0]; p.Entry != -1 || p.Reason != "65537 entries; the first 65536 are read" {
 		t.Errorf("the first problem is %+v", p)
+	}
+}
+
+// TestManyEntriesOfOneName: they cost memory in proportion to their number.
+func TestManyEntriesOfOneName(t *testing.T) {
+	const n = 1 << 13
+	one := `{"name": "a", "listener": "local:5000", "backends": ["10.0.0.1:80"]}`
+	text := []byte(`{"services": [` + strings.Repeat(one+",", n-1) + one + `]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	doc, err := Decode(JSON, text)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(doc.Services) != 1 || len(doc.Services[0].Instances) != n {
+		t.Fatalf("%v, %d services", err, len(doc.Services))
+	}
+	// A copy for each entry would be n²/2 instances.
+	if got, most := after.TotalAlloc-before.TotalAlloc, uint64(n)*10_000; got > most {
+		t.Errorf("%d MB allocated, want at most %d", got>>20, most>>20)
 	}
 }
