@@ -15,7 +15,7 @@ import (
 
 // A port that cannot be bound is tried again after bindFirst, doubling to
 // bindMost: who takes a port over from another process waits no longer. Where
-// many fail, each adds bindEach to that, since an attempt costs some 20 µs.
+// many fail, each adds bindEach to that, since an attempt costs some 10 µs.
 const (
 	bindFirst = 100 * time.Millisecond
 	bindMost  = 250 * time.Millisecond

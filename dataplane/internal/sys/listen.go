@@ -26,27 +26,22 @@ type ListenOptions struct {
 // processes one is refused, or both are. With SO_REUSEADDR connections that an
 // earlier listener accepted do not stand in the way. All sockets exist before
 // the first one listens, or a shortage could close it again with clients in its
-// queue.
+// queue; and before the others exist the first one is bound, since a port that
+// is taken is tried over and over.
 func Listen(at netip.AddrPort, n int, o ListenOptions) ([]int32, Errno) {
-	fds := make([]int32, 0, n)
-	e := Errno(0)
-	for len(fds) < n && e == 0 {
-		var fd int32
-		if fd, e = listenSocket(at, o); e == 0 {
-			fds = append(fds, fd)
-		}
-	}
-	backlog := o.Backlog
-	if backlog <= 0 {
-		backlog = maxBacklog()
-	}
-	for i := 0; i < n && e == 0; i++ {
-		if i == 0 {
-			if e = listenAt(fds[i], at, backlog); e == 0 {
-				e = reusePort(fds[i])
+	fds, e := listenSockets(at, n)
+	for i := 0; i < len(fds) && e == 0; i++ {
+		o.apply(fds[i])
+		if i > 0 {
+			if e = reusePort(fds[i]); e == 0 {
+				e = bind(fds[i], at)
 			}
-		} else if e = reusePort(fds[i]); e == 0 {
-			e = listenAt(fds[i], at, backlog)
+		}
+		if e == 0 {
+			e = errno(unix.Listen(int(fds[i]), o.backlog()))
+		}
+		if e == 0 && i == 0 {
+			e = reusePort(fds[i])
 		}
 	}
 	if e != 0 {
@@ -58,17 +53,29 @@ func Listen(at netip.AddrPort, n int, o ListenOptions) ([]int32, Errno) {
 	return fds, 0
 }
 
-// listenSocket makes a socket that is to listen at an address of at's family.
-// TCP_NODELAY, keepalive and the user timeout are set here because accepted
-// sockets inherit them for free.
-func listenSocket(at netip.AddrPort, o ListenOptions) (int32, Errno) {
-	fd, e := Socket(at.Addr())
-	if e != 0 {
-		return -1, e
+// listenSockets makes n sockets, of which the first is bound. With an error it
+// returns those there are.
+func listenSockets(at netip.AddrPort, n int) (fds []int32, e Errno) {
+	for len(fds) < n {
+		fd, e := Socket(at.Addr())
+		if e != 0 {
+			return fds, e
+		}
+		fds = append(fds, fd)
+		if family(at.Addr()) == unix.AF_INET6 {
+			setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		}
+		if len(fds) == 1 {
+			if e := bind(fd, at); e != 0 {
+				return fds, e
+			}
+		}
 	}
-	if family(at.Addr()) == unix.AF_INET6 {
-		setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
-	}
+	return fds, 0
+}
+
+// apply sets what accepted sockets inherit for free.
+func (o *ListenOptions) apply(fd int32) {
 	NoDelay(fd)
 	if o.KeepAlive > 0 {
 		KeepAlive(fd, o.KeepAlive)
@@ -76,23 +83,25 @@ func listenSocket(at netip.AddrPort, o ListenOptions) (int32, Errno) {
 	if o.UserTimeout > 0 {
 		UserTimeout(fd, o.UserTimeout)
 	}
-	return fd, 0
+}
+
+func (o *ListenOptions) backlog() int {
+	if o.Backlog > 0 {
+		return o.Backlog
+	}
+	return maxBacklog()
 }
 
 func reusePort(fd int32) Errno { return setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
 
-// listenAt binds fd and listens.
-func listenAt(fd int32, at netip.AddrPort, backlog int) Errno {
+func bind(fd int32, at netip.AddrPort) Errno {
 	var sa unix.Sockaddr
 	if a := at.Addr().Unmap(); a.Is4() {
 		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: a.As4()}
 	} else {
 		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: scope(at.Addr().Zone())}
 	}
-	if err := unix.Bind(int(fd), sa); err != nil {
-		return errno(err)
-	}
-	return errno(unix.Listen(int(fd), backlog))
+	return errno(unix.Bind(int(fd), sa))
 }
 
 // maxBacklog is net.core.somaxconn, the most the kernel grants; 4096 is its
