@@ -80,6 +80,16 @@
 //	counts, cursors    route.ListenerState and BackendState: atomics that
 //	                   outlive the table
 //
+// # Descriptors
+//
+// Budget divides the limit of open files: a reserve that the data plane never
+// uses, then listeners on each loop, then clients, then pipes. The binder sets
+// what that allows whenever ports open or close. Beyond it clients are reset, or
+// wait in the kernel's queue if the limit on them is switched off. Where the
+// budget does not hold, because the rest of the process took more, a loop's
+// reserve descriptor is the upstream leg of a client that was accepted, or lets
+// the next one in to be reset.
+//
 // # What must not go on a loop
 //
 // In steady state: no allocation, no lock, no channel, no log line, no name

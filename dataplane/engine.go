@@ -86,12 +86,12 @@ func (e *Engine) Loops() int { return len(e.loops) }
 func (e *Engine) Publish(t *route.Table) { e.binder.publish(t) }
 
 // Reconfigure takes over timeouts and limits at run time, for sessions that
-// exist too. Loops, OpenFiles, Splice, PipeSize and what sockets inherit
-// (Backlog, KeepAlive and UserTimeout of the client leg) stay as they are.
+// exist too. Loops, Splice, PipeSize and what sockets inherit (Backlog,
+// KeepAlive and UserTimeout of the client leg) stay as they are.
 func (e *Engine) Reconfigure(cfg Config) {
 	cfg = cfg.withDefaults()
 	old := e.cfg.Load()
-	cfg.Loops, cfg.OpenFiles, cfg.Splice, cfg.PipeSize = old.Loops, old.OpenFiles, old.Splice, old.PipeSize
+	cfg.Loops, cfg.Splice, cfg.PipeSize = old.Loops, old.Splice, old.PipeSize
 	e.cfg.Store(&cfg)
 	e.binder.poke() // the connection limit may be another
 	for _, l := range e.loops {

@@ -53,3 +53,21 @@ func TestAdvice(t *testing.T) {
 		}
 	}
 }
+
+// TestBeyondReserve: connections to Consul that the data plane's reserve is not
+// made for are taken from its budget.
+func TestBeyondReserve(t *testing.T) {
+	for _, tt := range []struct {
+		enabled     bool
+		connections int
+		files, want uint64
+	}{
+		{true, 150, 20_000, 0}, {true, 20, 20_000, 0}, {true, 1000, 20_000, 850}, {false, 1000, 20_000, 0}, {true, 8192, 1024, 256},
+	} {
+		var c config.Config
+		c.Consul.Enabled, c.Consul.MaxConnections = tt.enabled, tt.connections
+		if got := beyondReserve(&c, tt.files); got != tt.want {
+			t.Errorf("%+v: %d", tt, got)
+		}
+	}
+}

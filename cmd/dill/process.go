@@ -266,7 +266,7 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 		DrainTimeout:        zeroIsOff(c.Listeners.DrainTimeout),
 		KeepAlive:           zeroIsOff(d.KeepAlive),
 		UserTimeout:         zeroIsOff(d.UserTimeout),
-		OpenFiles:           openFiles,
+		OpenFiles:           openFiles - beyondReserve(c, openFiles),
 		MaxConnections:      maxConnections(d.MaxConnections),
 		Backlog:             d.Backlog,
 		Splice:              splice,
@@ -275,6 +275,16 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 		NearRTT:             zeroIsOff(d.NearRTT),
 		BusyPoll:            zeroIsOff(d.BusyPoll),
 	}
+}
+
+// beyondReserve is how many descriptors the control plane may need that the data
+// plane's reserve for it does not have: those of more connections to Consul than
+// the default.
+func beyondReserve(c *config.Config, openFiles uint64) uint64 {
+	if !c.Consul.Enabled {
+		return 0
+	}
+	return min(uint64(max(0, c.Consul.MaxConnections-consul.DefaultMaxConnections)), openFiles/4)
 }
 
 func maxConnections(n int) int {
