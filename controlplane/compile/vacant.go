@@ -25,12 +25,20 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 			return false
 		}
 		for _, b := range there[cl.addr.Port()] {
-			if b.by != cl.by && c.reaches(b.at.Addr(), cl.addr.Addr()) {
+			if (b.by != cl.by || c.displaces(cl)) && c.reaches(b.at.Addr(), cl.addr.Addr()) {
 				cl.refuse(reason("taken by a backend of %s (%s at %s)", show(b.by.owner), show(b.instance), b.at))
 				return true
 			}
 		}
 		return false
+	})
+}
+
+// displaces reports whether cl would have its own service give up a listener that
+// is bound: what is open is not closed for what cannot be opened.
+func (c *compiler) displaces(cl *claim) bool {
+	return slices.ContainsFunc(c.own[cl.addr.Port()], func(a netip.AddrPort) bool {
+		return overlaps(a, cl.addr) && c.in.Incumbents[a] == cl.by.owner
 	})
 }
 

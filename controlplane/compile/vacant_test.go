@@ -91,6 +91,22 @@ func TestUnboundClaimTakesNothing(t *testing.T) {
 	wantServed(t, Compile(config(), in), "127.0.0.1:8080 consul/web i2", "127.0.0.1:9090 consul/web i2")
 }
 
+// TestOpenPortIsNotClosedForAWiderOne that cannot be opened, since the service's
+// own backend has the port on another address of this host.
+func TestOpenPortIsNotClosedForAWiderOne(t *testing.T) {
+	in := Input{
+		Snapshots:  []source.Snapshot{consul(svc("web", 1, at(inst(1, "dill.listener=local:8080", "dill.listener=any:8080"), "192.0.2.1", 8080)))},
+		Bound:      []netip.AddrPort{ap("127.0.0.1:8080")},
+		Incumbents: map[netip.AddrPort]string{ap("127.0.0.1:8080"): "consul/web"},
+	}
+	r := Compile(config(), in)
+	wantServed(t, r, "127.0.0.1:8080 consul/web i1")
+	wantRefused(t, r, "consul/web i1|dill.listener=any:8080|taken by a backend of consul/web (i1 at 192.0.2.1:8080)")
+	// Nothing is lost where nothing stands.
+	in.Snapshots[0].Services[0].Instances[0].Host = "192.0.2.9"
+	wantServed(t, Compile(config(), in), "0.0.0.0:8080 consul/web i1")
+}
+
 // TestRefusedClaimIsNoContender: it does not keep the port from a service that
 // could have it.
 func TestRefusedClaimIsNoContender(t *testing.T) {
