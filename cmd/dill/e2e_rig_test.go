@@ -65,7 +65,8 @@ func label(t *testing.T) netip.Addr { return freeAddr(t).Addr() }
 
 func (r *rig) configure(settings string) {
 	r.t.Helper()
-	common := fmt.Sprintf("peek.listener = '127.0.0.1:0'\nlisteners.allowed.local = '%s'\nlisteners.allowed.other = '127.0.0.1'\n", label(r.t))
+	// Ports that are source ports, too, would be warned of.
+	common := fmt.Sprintf("listeners.port_max = 32767\npeek.listener = '127.0.0.1:0'\nlisteners.allowed.local = '%s'\nlisteners.allowed.other = '127.0.0.1'\n", label(r.t))
 	replace(r.t, r.config, common+settings)
 }
 
