@@ -101,7 +101,7 @@ bench-compare: ## what changed between two results: OLD=a.json NEW=b.json
 	@$(GO) run ./bench compare $(OLD) $(NEW)
 
 .PHONY: bench-readme
-bench-readme: ## put the table and the plots of the last make bench into the README
+bench-readme: ## put the table and the plots of the last make bench into bench/README.md
 	$(GO) run ./bench readme
 
 ##@ Servers to test against
@@ -117,7 +117,7 @@ nomad: ## put a real Nomad at bin/nomad: $NOMAD, PATH, or built once
 ##@ Upkeep
 
 .PHONY: docs
-docs: ## refresh what the README quotes: the settings, the example configuration
+docs: ## refresh what the READMEs quote: the settings, the example configuration
 	$(GO) generate ./cmd/dill
 	$(GO) test ./scripts -run=TestReadmeQuotes -update
 

@@ -5,7 +5,7 @@
 //	make bench-quick                           a look, under 2 minutes
 //	make bench SCENARIOS=rr1,bulk* PEERS=dill,nginx PAIRS=9 DURATION=5s
 //	go run ./bench compare OLD.json NEW.json   what has changed
-//	go run ./bench readme                      the latest results into the README
+//	go run ./bench readme                      the latest results into bench/README.md
 //	go run ./bench list                        scenarios and peers
 //	go run ./bench -h                          all settings
 //

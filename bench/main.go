@@ -115,11 +115,11 @@ func plot(path string) error {
 	return f.Plot(filepath.Dir(path))
 }
 
-// readme refreshes the results in the README from the latest run.
+// readme refreshes the results beside this file from the latest run.
 func readme(args []string) error {
 	flags := flag.NewFlagSet("readme", flag.ContinueOnError)
 	from := flags.String("from", filepath.Join("bench", "results", "latest.json"), "the `result` to show")
-	into := flags.String("into", "README.md", "the `file` to show it in")
+	into := flags.String("into", filepath.Join("bench", "README.md"), "the `file` to show it in")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

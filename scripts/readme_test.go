@@ -14,7 +14,8 @@ var update = flag.Bool("update", false, "write README.md instead of comparing it
 
 const (
 	readme    = "../README.md"
-	reference = "../cmd/dill/testdata/config-reference.md" // every setting; held to the code in cmd/dill
+	reference = "../cmd/dill/README.md" // every setting; held to the code in cmd/dill
+	results   = "../bench/README.md"
 )
 
 // TestReadmeQuotes holds what the README quotes to the files that the tests
@@ -26,7 +27,6 @@ func TestReadmeQuotes(t *testing.T) {
 		name := strings.Fields(head)[2]
 		return fmt.Sprintf("%s\n```%s\n%s```\n<!-- /file -->", head, strings.TrimPrefix(filepath.Ext(name), "."), read(t, "../"+name))
 	})
-	fresh = between(t, fresh, "config-reference", read(t, reference))
 	if fresh == text {
 		return
 	}
@@ -38,34 +38,34 @@ func TestReadmeQuotes(t *testing.T) {
 	}
 }
 
-// between replaces what stands between the markers called name.
-func between(t *testing.T, text, name, body string) string {
-	t.Helper()
-	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
-	before, rest, found := strings.Cut(text, begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatalf("the README lacks the markers of %s", name)
-	}
-	return before + begin + body + end + after
-}
-
-func TestReadmeNamesWhatExists(t *testing.T) {
-	text, makefile := read(t, readme), read(t, "../Makefile")
-	for _, m := range regexp.MustCompile("(?:`|\n)make ([a-z-]+)").FindAllStringSubmatch(text, -1) {
-		if !strings.Contains(makefile, "\n"+m[1]+":") {
-			t.Errorf("the README says make %s, which the Makefile does not have", m[1])
-		}
-	}
-	for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(text, -1) {
-		if title, ok := strings.CutPrefix(m[1], "#"); ok {
-			if !strings.Contains(strings.ToLower(text), "\n## "+strings.ReplaceAll(title, "-", " ")+"\n") {
-				t.Errorf("the README links its own heading %q, which it does not have", title)
+func TestReadmesNameWhatExists(t *testing.T) {
+	makefile := read(t, "../Makefile")
+	for _, name := range []string{readme, reference, results} {
+		text := read(t, name)
+		for _, m := range regexp.MustCompile("(?:`|\n)make ([a-z-]+)").FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s says make %s, which the Makefile does not have", name, m[1])
 			}
-		} else if _, err := os.Stat("../" + m[1]); err != nil {
-			t.Errorf("the README links %s: %v", m[1], err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(text, -1) {
+			file, title, _ := strings.Cut(m[1], "#")
+			linked := text
+			if file != "" {
+				path := filepath.Join(filepath.Dir(name), file)
+				if _, err := os.Stat(path); err != nil {
+					t.Errorf("%s links %s: %v", name, file, err)
+				}
+				if title == "" {
+					continue
+				}
+				linked = read(t, path)
+			}
+			if !strings.Contains(strings.ToLower(linked), "\n## "+strings.ReplaceAll(title, "-", " ")+"\n") {
+				t.Errorf("%s links the heading %q, which does not exist", name, m[1])
+			}
 		}
 	}
+	text := read(t, readme)
 	settings := read(t, reference)
 	for _, m := range regexp.MustCompile("`((?:listeners|peek|runtime|dataplane|consul|nomad|file|http|state|shutdown|log|debug)\\.[a-z_.]+)`").FindAllStringSubmatch(text, -1) {
 		if !strings.Contains(settings, "`"+m[1]+"`") {

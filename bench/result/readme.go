@@ -9,7 +9,7 @@ import (
 	"dill/bench/stat"
 )
 
-// The README has the results between these two lines.
+// The README beside package bench has the results between these two lines.
 const (
 	ReadmeBegin = "<!-- bench -->"
 	ReadmeEnd   = "<!-- /bench -->"

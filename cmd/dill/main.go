@@ -97,7 +97,6 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	path := flags.String("config", "", "")
 	checkOnly := flags.Bool("check", false, "")
 	printVersion := flags.Bool("version", false, "")
-	reference := flags.Bool("reference", false, "") // for `go generate`
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
@@ -114,11 +113,6 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitOK
 	case *printVersion || word == "version":
 		fmt.Fprintln(stdout, "dill", version)
-		return exitOK
-	case *reference:
-		if err := config.Reference(stdout); err != nil {
-			return exitFailed
-		}
 		return exitOK
 	}
 

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -102,19 +104,34 @@ func TestVersionFromLinker(t *testing.T) {
 	}
 }
 
-//go:generate sh -c "go run . -reference > testdata/config-reference.md"
+var update = flag.Bool("update", false, "write the reference of settings instead of comparing it")
 
-// The README quotes the reference; scripts has the test that holds it to that.
+//go:generate go test . -run=TestReferenceIsCurrent -update
+
+// TestReferenceIsCurrent holds the reference beside this file to the code. With
+// -update it writes it (make docs).
 func TestReferenceIsCurrent(t *testing.T) {
-	want, err := os.ReadFile(filepath.Join("testdata", "config-reference.md"))
+	const begin, end = "<!-- config-reference -->\n", "<!-- /config-reference -->"
+	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got bytes.Buffer
-	if err := config.Reference(&got); err != nil {
+	before, rest, found := strings.Cut(string(text), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("README.md lacks the lines %q and %q", begin, end)
+	}
+	var table strings.Builder
+	if err := config.Reference(&table); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Error("testdata/config-reference.md is not what config.Reference writes; run go generate ./cmd/dill")
+	switch fresh := before + begin + table.String() + end + after; {
+	case fresh == string(text):
+	case !*update:
+		t.Error("README.md is not what config.Reference writes; run make docs")
+	default:
+		if err := os.WriteFile("README.md", []byte(fresh), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

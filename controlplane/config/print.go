@@ -31,7 +31,7 @@ func (c *Config) Print(w io.Writer) error {
 	return err
 }
 
-// Reference writes the Markdown table of all settings that the README has.
+// Reference writes the Markdown table of all settings.
 func Reference(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| key | type | default | environment | meaning |\n|---|---|---|---|---|\n")
