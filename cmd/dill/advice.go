@@ -9,8 +9,8 @@ import (
 	"dill/dataplane"
 )
 
-// fewClients is what a limit of open files should allow. Beyond every
-// distribution's default of hard limits it is no question.
+// fewClients is the number of clients below which a limit of open files is worth
+// a line although nobody asked for more: the usual limits, 1,024 and up, allow it.
 const fewClients = 256
 
 // advise warns of what this host, as it is set up, keeps dill from doing: one
