@@ -18,8 +18,7 @@ func TestTLSToConsul(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			agent := consultest.New(t, consultest.Options{TLS: kind, ACL: true})
-			// Below the kernel's source ports, which would be warned of.
-			settings := fmt.Sprintf("listeners.port_max = 32767\nconsul.address = %q\nconsul.token = %q\nconsul.tls.ca = %q\n", agent.Addr(), agent.Token, agent.CA)
+			settings := fmt.Sprintf("consul.address = %q\nconsul.token = %q\nconsul.tls.ca = %q\n", agent.Addr(), agent.Token, agent.CA)
 			if kind == consultest.Mutual {
 				settings += fmt.Sprintf("consul.tls.cert = %q\nconsul.tls.key = %q\n", agent.Cert, agent.Key)
 			}
