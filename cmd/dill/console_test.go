@@ -92,6 +92,7 @@ func TestLogFormats(t *testing.T) {
 		l.log.Info("not severe")
 		l.level.Set(slog.LevelInfo)
 		l.log.Info("severe enough", keyPath, "x")
+		l.flush()
 		if got := b.String(); strings.Contains(got, "not severe") || !strings.Contains(got, "severe enough") ||
 			json.Valid(b.Bytes()) != (format == "json") {
 			t.Errorf("%s: %s", format, got)

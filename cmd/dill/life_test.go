@@ -20,17 +20,23 @@ import (
 // not there. The test ends it.
 func begun(t *testing.T, settings string) (p *process, log *transcript) {
 	t.Helper()
+	log = new(transcript)
+	return begunOn(t, settings, log), log
+}
+
+// begunOn is begun with a log of the test's own.
+func begunOn(t *testing.T, settings string, log io.Writer) *process {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "dill.toml")
 	replace(t, path, fmt.Sprintf("file.path = '%s/none.toml'\n%s", t.TempDir(), settings))
 	cfg, err := config.LoadWith(path, nil)
 	must(t, err)
-	log = new(transcript)
 	logging := newLogging(log, cfg.Log, nil)
 	sources, err := newSources(cfg, logging.log)
 	must(t, err)
-	p, err = start(cfg, nil, sources, logging, new(bytes.Buffer))
+	p, err := start(cfg, nil, sources, logging, new(bytes.Buffer))
 	must(t, err)
-	return p, log
+	return p
 }
 
 // ended is the exit status that live returns.

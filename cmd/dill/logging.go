@@ -29,6 +29,7 @@ const (
 	keyNew       = "new"
 	keySettings  = "settings"
 	keyHeldBack  = "held_back"
+	keyDropped   = "dropped"
 )
 
 // Keys that the planes log and damper looks at.
@@ -43,21 +44,25 @@ const (
 type logging struct {
 	log   *slog.Logger
 	level *slog.LevelVar
-	flush func() // tells what is held back; for the end
+	flush func() // tells what is held back, and waits until it is written; for the end
 }
 
-// newLogging logs to w. environ may take the colours from it.
-func newLogging(w io.Writer, c config.Log, environ []string) logging {
+// newLogging logs to out, by way of a backlog. environ may take the colours from
+// it.
+func newLogging(out io.Writer, c config.Log, environ []string) logging {
 	level := new(slog.LevelVar)
 	level.Set(c.Level)
 	options := &slog.HandlerOptions{Level: level}
+	w := &backlog{to: out}
 	var h slog.Handler = slog.NewTextHandler(w, options)
 	switch {
 	case c.Format == "json":
 		h = slog.NewJSONHandler(w, options)
-	case c.Format == "auto" && isTerminal(w):
+	case c.Format == "auto" && isTerminal(out):
 		h = newConsole(w, level, wantsColour(environ))
 	}
 	d := newDamper(h)
-	return logging{slog.New(d), level, d.flush}
+	l := logging{slog.New(d), level, func() { d.flush(); w.flush() }}
+	w.dropped = func(lines int) { l.log.Warn("log lines dropped, nobody read them", keyDropped, lines) }
+	return l
 }

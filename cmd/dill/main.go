@@ -136,6 +136,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	p, err := start(cfg, environ, wanted, logging, stdout)
 	if err != nil {
+		logging.flush()
 		fmt.Fprintln(stderr, "dill:", err)
 		return exitFailed
 	}
