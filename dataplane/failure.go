@@ -3,6 +3,7 @@ package dataplane
 import (
 	"log/slog"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"dill/dataplane/route"
@@ -19,6 +20,9 @@ const (
 	// doubling to failureMost.
 	failureFirst = time.Minute
 	failureMost  = time.Hour
+
+	// One that fails for another reason than was told is news after so long.
+	failureNews = 5 * time.Second
 )
 
 // failureLog tells of backends that cannot be connected to and are tried
@@ -35,6 +39,7 @@ type toldFailure struct {
 	at     int64         // monotonic ns
 	wait   time.Duration // before it is told again
 	failed uint64        // attempts that had failed by then
+	cause  syscall.Errno // that was told
 	over   bool          // it could be connected to since
 	seen   bool          // in the table, as of the present look
 }
@@ -58,7 +63,7 @@ func (f *failureLog) look(now int64, t *route.Table) {
 				f.recovered(l.Addr, b, told)
 			case b.State.Ejection().Until != 0:
 				// left out, which was told
-			case lines > 0 && told.due(now, b.State):
+			case lines > 0 && told.due(now, b.State.Failed.Load(), fails.Cause):
 				lines--
 				f.tell(now, l.Addr, b, fails)
 			}
@@ -74,10 +79,17 @@ func (f *failureLog) look(now int64, t *route.Table) {
 	}
 }
 
-// due reports whether a backend that fails, and was told of as t says (nil:
-// never), is to be told of at now.
-func (t *toldFailure) due(now int64, s *route.BackendState) bool {
-	return t == nil || now-t.at >= int64(t.wait) && s.Failed.Load() > t.failed
+// due reports whether a backend that was told of as t says (nil: never) is to be
+// told of at now, after that many failed attempts, the last for this cause.
+func (t *toldFailure) due(now int64, failed uint64, cause syscall.Errno) bool {
+	if t == nil {
+		return true
+	}
+	wait := t.wait
+	if cause != t.cause {
+		wait = failureNews
+	}
+	return now-t.at >= int64(wait) && failed > t.failed
 }
 
 func (f *failureLog) tell(now int64, listener netip.AddrPort, b *route.Backend, fails route.Failure) {
@@ -89,7 +101,7 @@ func (f *failureLog) tell(now int64, listener netip.AddrPort, b *route.Backend, 
 		args = append(args, attrFor, d)
 	}
 	f.log.Warn("backend cannot be connected to", args...)
-	next := &toldFailure{at: now, wait: failureFirst, failed: b.State.Failed.Load(), seen: true}
+	next := &toldFailure{at: now, wait: failureFirst, failed: b.State.Failed.Load(), cause: fails.Cause, seen: true}
 	if old := f.told[b.State]; old != nil && !old.over {
 		next.wait = min(2*old.wait, failureMost)
 	}

@@ -41,10 +41,12 @@ func newFailures(backends int) *failures {
 }
 
 // fail has the backend of the i-th listener fail once.
-func (f *failures) fail(i int) {
+func (f *failures) fail(i int) { f.failFor(i, syscall.ECONNREFUSED) }
+
+func (f *failures) failFor(i int, cause syscall.Errno) {
 	l := f.table.Listeners[i]
 	var tried route.Tried
-	l.ConnectFailed(l.Pick(f.now, netip.Addr{}, &tried), &tried, syscall.ECONNREFUSED, f.now, defaultEjectAfter)
+	l.ConnectFailed(l.Pick(f.now, netip.Addr{}, &tried), &tried, cause, f.now, defaultEjectAfter)
 }
 
 func (f *failures) connect(i int) {
@@ -137,5 +139,25 @@ func TestManyFailuresHaveTheirTurn(t *testing.T) {
 	f.look(time.Second)
 	if f.log.busy() {
 		t.Errorf("%d backends that are gone are remembered", len(f.log.told))
+	}
+}
+
+// TestFailureForAnotherReasonIsNews: what was told no longer is why.
+func TestFailureForAnotherReasonIsNews(t *testing.T) {
+	f := newFailures(1)
+	f.failFor(0, syscall.ENETUNREACH)
+	if got := f.look(0); !strings.Contains(got, "network is unreachable") {
+		t.Fatalf("told %q", got)
+	}
+	f.failFor(0, syscall.ELOOP)
+	if got := f.look(time.Second); got != "" {
+		t.Errorf("told at once: %s", got)
+	}
+	if got := f.look(failureNews); !strings.Contains(got, "come back to dill") {
+		t.Errorf("told %q", got)
+	}
+	f.failFor(0, syscall.ELOOP)
+	if got := f.look(failureNews); got != "" {
+		t.Errorf("told again: %s", got)
 	}
 }
