@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"dill/controlplane/source"
 )
@@ -38,7 +39,7 @@ func (s *session) confirm(ctx context.Context, known []source.Service) (all []so
 	defer cancel(nil)
 	var mu sync.Mutex
 	each(ctx, s.slots, confirmers, sortedNames(listed), func(name string) {
-		answer, r, err := s.askService(ctx, name, query{consistent: true})
+		answer, r, err := s.askSoon(ctx, name)
 		if err == nil && r.filtered {
 			err = errHidden
 		}
@@ -59,4 +60,20 @@ func (s *session) confirm(ctx context.Context, known []source.Service) (all []so
 	slices.SortFunc(all, func(a, b source.Service) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(stale, func(a, b source.Stale) int { return cmp.Compare(a.Service, b.Service) })
 	return all, stale, nil
+}
+
+// soon is how long one service may take of the time for a Confirm: the others are
+// to be asked, too.
+const soon = 3 * time.Second
+
+// askSoon reads one service consistently, if that takes no longer than soon.
+func (s *session) askSoon(ctx context.Context, name string) (reading, reply, error) {
+	q := query{consistent: true}
+	short, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	answer, r, err := s.askService(short, name, q)
+	if err != nil && short.Err() != nil {
+		err = s.alone(ctx, q, err)
+	}
+	return answer, r, err
 }

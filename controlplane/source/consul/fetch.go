@@ -83,7 +83,7 @@ func (s *session) watchHint() {
 			func(ctx context.Context, q query) (hint, reply, error) {
 				checks, r, err := s.c.checks(ctx, q)
 				if err != nil {
-					return hint{}, r, err
+					return hint{}, r, s.alone(ctx, q, err)
 				}
 				h := seen.update(checks)
 				cost = time.Since(r.began)
@@ -169,7 +169,7 @@ func (s *session) sweepIfDue(now time.Time) (next time.Time) {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if s.breaks(err) {
+		if err = s.alone(s.ctx, query{}, err); s.breaks(err) {
 			return
 		}
 		s.post(s.ctx, func() {

@@ -18,7 +18,7 @@ type reading struct {
 func (s *session) askService(ctx context.Context, name string, q query) (reading, reply, error) {
 	entries, r, err := s.c.service(ctx, name, q)
 	if err != nil {
-		return reading{}, r, err
+		return reading{}, r, s.alone(ctx, q, err)
 	}
 	service, err := read(name, entries)
 	return reading{service, len(entries) == 0}, r, err

@@ -187,6 +187,17 @@ func (s *session) breaks(err error) bool {
 	return true
 }
 
+// alone returns what a failure of a single question is to the session: one that
+// breaks no connection, if Consul goes on answering others meanwhile. A query that
+// waited for a change may have failed for a partition that is over: it breaks the
+// connections, and the next one does not wait.
+func (s *session) alone(ctx context.Context, q query, err error) error {
+	if q.index > 0 || !broken(err) || crowded(err) || errors.Is(err, errHungUp) || broken(s.c.probe(ctx)) {
+		return err
+	}
+	return errors.New(plain(err).Error())
+}
+
 // step does what became possible, tells the sink, and returns when to be
 // called again without a reason.
 func (s *session) step(now time.Time) (next time.Time) {

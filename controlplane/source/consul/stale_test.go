@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,6 +77,63 @@ func TestServicesThatCannotBeReadStopNoOther(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A service whose questions get no answer, or one that breaks the connection, is
+// stale by itself: whoever asks the others gets answers. It may take one new set
+// of connections to find that out.
+func TestServiceThatBreaksConnectionsStopsNoOther(t *testing.T) {
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	for title, bad := range map[string]http.HandlerFunc{
+		"no answer": hang,
+		"half an answer": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte("["))
+			w.(http.Flusher).Flush()
+			hang(w, r)
+		},
+		"no HTTP": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 100<<10))
+			respond(w, 1000, `[]`)
+		},
+	} {
+		for tier, most := range map[string]int{"watched": 0, "beyond": reserve + 3} {
+			t.Run(title+", "+tier, func(t *testing.T) {
+				start := func(f *fake) {
+					for _, name := range []string{"api", "db", "web"} {
+						f.set(name, entry(name, name+"-1", 80))
+					}
+				}
+				scripted(t, Config{MaxConnections: most}, start, func(t *testing.T, f *fake, o *observer) {
+					synctest.Wait()
+					f.do(func() {
+						f.index++
+						f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+							ours := strings.HasSuffix(r.URL.Path, "/service/web")
+							if ours {
+								bad(w, r)
+							}
+							return ours
+						}
+					})
+					time.Sleep(DefaultWait + time.Minute)
+					n := o.count()
+					f.set("api")
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					if s, _ := o.last(); !sized(2)(s) || s.Suspect || len(s.Stale) != 1 || s.Stale[0].Service != "web" {
+						t.Errorf("snapshot is %s, stale are %v", show(s), s.Stale)
+					}
+					never(t, "the source is stale", o.since(n), func(s source.Snapshot) bool { return s.Err != nil })
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					defer cancel()
+					c, err := o.Confirm(ctx)
+					if err != nil || len(c.Services) != 1 || len(c.Stale) != 1 || c.Stale[0].Service != "web" {
+						t.Errorf("confirmed is %s, stale are %v, error %v", show(c), c.Stale, err)
+					}
+				})
+			})
+		}
+	}
 }
 
 // Without the checks the services beyond the budget are not current; the others
