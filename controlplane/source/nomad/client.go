@@ -53,6 +53,7 @@ type client struct {
 	wait      time.Duration
 	stale     bool
 	hold      time.Duration // added to wait for the deadline
+	prompt    time.Duration // deadline of a query that does not block
 	http      *http.Client
 
 	mu    sync.Mutex
@@ -72,6 +73,7 @@ type query struct {
 	namespace string
 	index     uint64 // 0 = answer at once
 	leader    bool   // by the leader, even in stale mode
+	ofOne     bool   // about one service: others may be answered
 }
 
 // meta is what an answer says about itself.
@@ -99,6 +101,7 @@ func newClient(o Options) (*client, error) {
 		wait:      o.Wait,
 		stale:     o.Stale,
 		hold:      hold,
+		prompt:    readTimeout,
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                  http.ProxyFromEnvironment,
@@ -203,7 +206,7 @@ func (c *client) ready(ctx context.Context) {
 // neither the address nor a secret.
 func get[T any](ctx context.Context, c *client, q query, out *[]T) (meta, error) {
 	e := c.now()
-	timeout := readTimeout
+	timeout := c.prompt
 	if q.index > 0 {
 		timeout = c.wait + c.wait/16 + c.hold
 	}
@@ -228,8 +231,25 @@ func get[T any](ctx context.Context, c *client, q query, out *[]T) (meta, error)
 	if errors.Is(ask.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %s", timeout)
 	}
+	// One that waited for a change may have failed for a partition that is over.
+	if q.ofOne && q.index == 0 && !q.leader && c.alive(ctx) {
+		return m, aloneError{err}
+	}
 	c.drop(e, err)
 	return m, err
+}
+
+// alive tells whether the server answers a question that each answers at once,
+// whatever else it knows.
+func (c *client) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	resp, err := c.http.Do(c.request(ctx, query{path: []string{"status", "leader"}}))
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return true
 }
 
 func (c *client) exchange(ctx context.Context, q query, out any) (meta, error) {
@@ -286,12 +306,19 @@ func (e notListError) Error() string { return "answer is no list: " + e.error.Er
 
 func (e notListError) Unwrap() error { return e.error }
 
-// answered tells whether err is an answer that was no good, as opposed to a
-// connection that was none. It is about what was asked for, not about the server.
+// aloneError is a query that was not answered while others were.
+type aloneError struct{ error }
+
+func (e aloneError) Unwrap() error { return e.error }
+
+// answered tells whether err is an answer that was no good, or one that only this
+// query did not get, as opposed to a connection that was none. It is about what
+// was asked for, not about the server.
 func answered(err error) bool {
 	_, status := errors.AsType[statusError](err)
 	_, content := errors.AsType[notListError](err)
-	return status || content
+	_, alone := errors.AsType[aloneError](err)
+	return status || content || alone
 }
 
 // segment escapes a name as one segment of a path.

@@ -189,7 +189,7 @@ func (s *Source) watchService(ctx context.Context, w *watched, tell func(report)
 }
 
 func (s *Source) serviceQuery(k key) query {
-	return query{path: []string{"service", k.name}, namespace: k.namespace}
+	return query{path: []string{"service", k.name}, namespace: k.namespace, ofOne: true}
 }
 
 // Confirm reads everything once more, from the leader. The control plane asks
@@ -241,8 +241,13 @@ func (s *Source) readNow(ctx context.Context, k key) (source.Service, error) {
 	}
 	q := s.serviceQuery(k)
 	q.leader = true
+	short, cancel := context.WithTimeout(ctx, s.client.prompt/4) // the others are to be asked, too
+	defer cancel()
 	var list []registration
-	if _, err := get(ctx, s.client, q, &list); err != nil {
+	if _, err := get(short, s.client, q, &list); err != nil {
+		if short.Err() != nil && s.client.alive(ctx) {
+			err = aloneError{errors.New("no answer in time")}
+		}
 		return source.Service{}, err
 	}
 	return serviceOf(k, list, s.qualified), nil

@@ -127,6 +127,37 @@ func TestOneServiceFails(t *testing.T) {
 	}
 }
 
+// A service whose questions get no answer, or that breaks the connection, is stale
+// by itself, too, also at the first reading.
+func TestOneServiceBreaksConnections(t *testing.T) {
+	for title, bad := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"no answer": func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true },
+		"reset":     reset,
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			f.set("good", 1)
+			f.set("zbad", 1)
+			f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.HasSuffix(r.URL.Path, "/zbad") && bad(w, r)
+			})
+			w := follow(t, Options{Address: f.URL}, func(s *Source) { s.client.prompt = 300 * time.Millisecond })
+			stale := func(services string) func(source.Snapshot) bool {
+				return func(s source.Snapshot) bool {
+					return show(s) == services && s.Synced && len(s.Stale) == 1 && s.Stale[0].Service == "zbad"
+				}
+			}
+			w.Until("with zbad stale", stale("good:1"))
+			f.set("good", 0)
+			w.Until("with good gone", stale(""))
+			if strings.Contains(w.Log.String(), "not current") {
+				t.Errorf("log:\n%s", w.Log)
+			}
+		})
+	}
+}
+
 // At the first contact nothing is old, and nothing went back.
 func TestFirstContact(t *testing.T) {
 	f := newFake(t)
@@ -288,6 +319,18 @@ func TestConfirmReadsEverythingAnew(t *testing.T) {
 	got, err = s.Confirm(t.Context())
 	if err != nil || !got.Synced || len(got.Services) != 19 || len(got.Stale) != 1 || got.Stale[0].Service != "s07" {
 		t.Errorf("Confirm with one service failing: %s, stale %v, %v", show(got), got.Stale, err)
+	}
+	s.client.prompt = 2 * time.Second
+	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		silent := strings.HasSuffix(r.URL.Path, "/s07")
+		if silent {
+			<-r.Context().Done()
+		}
+		return silent
+	})
+	got, err = s.Confirm(t.Context())
+	if err != nil || !got.Synced || len(got.Services) != 19 || len(got.Stale) != 1 || got.Stale[0].Service != "s07" {
+		t.Errorf("Confirm with one service silent: %s, stale %v, %v", show(got), got.Stale, err)
 	}
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		return strings.HasSuffix(r.URL.Path, "/s07") && reset(w, r)
