@@ -27,7 +27,7 @@ type feed struct {
 	stale       staleness            // services that cannot be read
 	restated    bool                 // other ones than in the last state that was saved
 	expired     map[string]bool      // services that were given up for their age
-	foreign     map[instance]bool    // those of services that are of another scope
+	foreign     map[instance]string  // those of services that are of another scope, and of which
 	troubled    bool                 // had an error since it was last believed
 	restored    bool                 // is what another Source read, until it is believed
 	settleUntil time.Time            // absences first seen before this settle, see due
@@ -54,7 +54,7 @@ func (f *feed) restore(s state.Source, now time.Time) {
 		f.stale[name] = source.Stale{Service: name, Err: errRestored, Since: since}
 	}
 	if s.Scope != "" && s.Scope != f.scope {
-		f.estrange()
+		f.estrange(s.Scope)
 	}
 }
 
@@ -65,26 +65,34 @@ var errRestored = errors.New("from state file")
 // sees of this scope.
 func (f *feed) replace(c Confirmer, scope string, now time.Time) {
 	f.confirmer, f.epoch = c, f.epoch+1
-	if f.current.IsZero() {
-		f.scope = scope
-		return // nothing was known
+	switch {
+	case f.current.IsZero(): // nothing was lost yet
+	case f.believed():
+		f.current, f.restored = now, true
+	default:
+		f.current, f.restored = f.since(), true
 	}
-	if f.believed() {
-		f.current = now
-	} else {
-		f.current = f.since()
-	}
-	f.restored = true
-	if f.scope != scope {
+	if was := f.scope; was != scope {
 		f.scope = scope
-		f.estrange()
+		f.estrange(was)
 	}
 }
 
-// estrange makes all that is known that of another scope: it goes once the
-// present one was read, whatever could not be read of that.
-func (f *feed) estrange() {
-	f.foreign, f.stale = instances(f.services), nil
+// estrange makes all that is known that of the scope was: it goes once the
+// present one was read, whatever could not be read of that. What came from the
+// present one earlier is inherited.
+func (f *feed) estrange(was string) {
+	foreign := make(map[instance]string)
+	for k := range instances(f.services) {
+		of, other := f.foreign[k]
+		if !other {
+			of = was
+		}
+		if of != f.scope {
+			foreign[k] = of
+		}
+	}
+	f.foreign, f.stale = foreign, nil
 	f.in = source.Snapshot{Source: f.name, Err: f.in.Err, StaleSince: f.in.StaleSince}
 }
 
@@ -181,6 +189,11 @@ func (f *feed) plan(now time.Time, settle time.Duration, hold bool) plan {
 	return p
 }
 
+func (f *feed) isForeign(k instance) bool {
+	_, foreign := f.foreign[k]
+	return foreign
+}
+
 // forgetForeign forgets of the instances of another scope those that are gone,
 // or turned out to be of the present one as well.
 func (f *feed) forgetForeign() {
@@ -188,7 +201,7 @@ func (f *feed) forgetForeign() {
 		return
 	}
 	left, here := instances(f.services), instances(f.in.Services)
-	maps.DeleteFunc(f.foreign, func(k instance, _ bool) bool { return !left[k] || here[k] })
+	maps.DeleteFunc(f.foreign, func(k instance, _ string) bool { return !left[k] || here[k] })
 }
 
 // due is when an absence first seen now is believed, zero = at once.

@@ -72,6 +72,15 @@ func (p *Publisher) saveDue() (due time.Time) {
 	return due
 }
 
+// savedScope is the scope that a restart is to believe f's services to be of: while
+// some are left of another, that one, so that none of those is inherited.
+func (f *feed) savedScope() string {
+	if len(f.foreign) == 0 {
+		return f.scope
+	}
+	return slices.Min(slices.Collect(maps.Values(f.foreign)))
+}
+
 // save hands the present state to whoever keeps it, if it changed or, at the
 // end, to record that it was current until then.
 func (p *Publisher) save(now time.Time, last bool) {
@@ -95,7 +104,7 @@ func (p *Publisher) save(now time.Time, last bool) {
 		for service, one := range f.stale {
 			stale[service] = one.Since
 		}
-		s.Sources = append(s.Sources, state.Source{Name: name, Scope: f.scope, Since: since, Services: f.services, Stale: stale})
+		s.Sources = append(s.Sources, state.Source{Name: name, Scope: f.savedScope(), Since: since, Services: f.services, Stale: stale})
 	}
 	// Before the first evaluation there is nothing to keep, and a file from
 	// an earlier life must not be replaced by it.

@@ -58,7 +58,7 @@ func (p *Publisher) noteInherited(name string, inherited []source.Stale) {
 // lacks, because its service cannot be read.
 func (f *feed) inherits(k instance) bool {
 	_, stale := f.stale[k.service]
-	return stale && !f.foreign[k]
+	return stale && !f.isForeign(k)
 }
 
 // proves tells whether what the newest snapshot says of a service is so now.
@@ -134,7 +134,7 @@ func (f *feed) known(now time.Time) known {
 	}
 	var unused plan
 	return known{f.scope, merge(f.services, nil, func(service, id string) bool {
-		return !f.foreign[instance{service, id}] && !f.tooOld(&unused, service, true, now)
+		return !f.isForeign(instance{service, id}) && !f.tooOld(&unused, service, true, now)
 	})}
 }
 

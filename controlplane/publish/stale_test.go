@@ -135,6 +135,64 @@ func TestNothingIsInheritedFromAnotherScope(t *testing.T) {
 	})
 }
 
+// What is of a scope is inherited when that comes back before another one was
+// read, also in the midst of the first reading.
+func TestScopeThatComesBackInherits(t *testing.T) {
+	for title, first := range map[string]source.Snapshot{
+		"read":        partly(nil, svc("api", 5001, "n1"), svc("web", 5000, "n1")),
+		"partly read": {Source: "consul", Services: []source.Service{svc("api", 5001, "n1"), svc("web", 5000, "n1")}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			within(t, func(w *world) {
+				w.replaced("dc1//")
+				w.send(first)
+				w.replaced("dc2//")
+				w.replaced("dc3//")
+				w.replaced("dc1//")
+				w.send(partly([]string{"api"}, svc("web", 5000, "n1")))
+				w.wait(time.Hour)
+				w.serves("api cannot be read", "5000=n1", "5001=n1")
+				w.tell("consul", svc("web", 5000, "n1"))
+				w.wait(time.Minute)
+				w.serves("api is gone", "5000=n1")
+			})
+		})
+	}
+}
+
+// What is left of another scope is inherited neither from a first reading that was
+// not complete, nor from a state file that was written before the present one was
+// read.
+func TestLeftoversOfAnotherScopeAreNotInherited(t *testing.T) {
+	var saved state.State
+	within(t, func(w *world) {
+		w.replaced("dc1//")
+		w.send(source.Snapshot{Source: "consul", Services: []source.Service{svc("api", 5001, "n1")}})
+		w.replaced("dc2//")
+		w.send(partly([]string{"api"}, svc("web", 5000, "n1")))
+		w.wait(time.Hour)
+		w.serves("api of dc2 was never read", "5000=n1")
+	})
+	within(t, func(w *world) {
+		w.replaced("dc1//")
+		w.tell("consul", svc("api", 5001, "n1"))
+		w.wait(time.Minute)
+		w.replaced("dc2//")
+		w.stop()
+		<-w.ran
+		saved = w.saved[len(w.saved)-1]
+	})
+	within(t, func(w *world) {
+		w.serves("restored", "5001=n1")
+		w.send(partly([]string{"api"}, svc("web", 5000, "n1")))
+		w.wait(time.Hour)
+		w.serves("api of dc2 was never read", "5000=n1")
+	}, func(c *Config) {
+		c.Restored = saved
+		c.Settings.Sources["consul"] = Origin{Confirmer: c.Settings.Sources["consul"].Confirmer, Scope: "dc2//"}
+	})
+}
+
 // A restart with the state file inherits as a reload does, and only within its
 // scope; a file of before scopes were told is believed.
 func TestRestoredServicesAreInherited(t *testing.T) {
