@@ -304,7 +304,7 @@ func TestStateThatCannotBeSavedIsShown(t *testing.T) {
 func TestGhostOfAnotherHistoryDoesNotSpeak(t *testing.T) {
 	t.Parallel()
 	agent := consultest.New(t, consultest.Options{})
-	r := launch(t, fmt.Sprintf("consul.address = %q\nconsul.settle = '1h'\n", agent.Addr()))
+	r := launch(t, fmt.Sprintf("consul.address = %q\nconsul.settle = '1h'\nstate.path = %q\n", agent.Addr(), filepath.Join(t.TempDir(), "state")))
 	first := serve(t, func(p *dptest.Peer) { // tells its first line
 		if line, err := bufio.NewReader(p.Conn()).ReadString('\n'); err == nil {
 			_, _ = io.WriteString(p.Conn(), line)
@@ -335,4 +335,14 @@ func TestGhostOfAnotherHistoryDoesNotSpeak(t *testing.T) {
 	must(t, agent.Register(s))
 	r.eventually("the backend is told its client", func() bool { return strings.HasPrefix(line(port), "PROXY TCP4 ") })
 	r.peekSays(`\nwaiting\n├ consul: 1 instance gone`)
+
+	// Nor does it after a restart, while Consul cannot be asked.
+	agent.Kill()
+	r.signal(syscall.SIGTERM)
+	r.exits(exitOK)
+	r.start()
+	r.eventually("the port serves", func() bool { return strings.Contains(line(port), "\n") })
+	if text := line(port); !strings.HasPrefix(text, "PROXY TCP4 ") {
+		t.Errorf("the backend hears %q", text)
+	}
 }

@@ -21,7 +21,7 @@ import (
 // for the sources.
 //
 //	1  services and owners
-//	2  scopes, ages of stale services, lingering listeners
+//	2  scopes, ages of stale services, lingering listeners, what is kept
 const (
 	version = 2
 	oldest  = 1
@@ -58,6 +58,7 @@ type (
 		Health      string   `json:"health"`
 		Weight      int      `json:"weight,omitempty"`
 		CreateIndex uint64   `json:"create_index,omitempty"`
+		Kept        bool     `json:"kept,omitempty"`
 	}
 )
 
@@ -71,7 +72,7 @@ func encode(s State) ([]byte, error) {
 			for _, in := range svc.Instances {
 				bsvc.Instances = append(bsvc.Instances, bodyInstance{
 					ID: in.ID, Host: in.Host, Port: in.Port, Tags: in.Tags,
-					Health: in.Health.String(), Weight: in.Weight, CreateIndex: in.CreateIndex,
+					Health: in.Health.String(), Weight: in.Weight, CreateIndex: in.CreateIndex, Kept: in.Kept,
 				})
 			}
 			bs.Services = append(bs.Services, bsvc)
@@ -148,7 +149,7 @@ func (b bodyService) service() (source.Service, error) {
 		}
 		svc.Instances = append(svc.Instances, source.Instance{
 			ID: bi.ID, Host: bi.Host, Port: bi.Port, Tags: bi.Tags,
-			Health: health, Weight: bi.Weight, CreateIndex: bi.CreateIndex,
+			Health: health, Weight: bi.Weight, CreateIndex: bi.CreateIndex, Kept: bi.Kept,
 		})
 	}
 	slices.SortStableFunc(svc.Instances, func(a, b source.Instance) int { return cmp.Compare(a.ID, b.ID) })

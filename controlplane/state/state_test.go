@@ -34,7 +34,7 @@ func sample(n int) State {
 		Sources: []Source{
 			{Name: "consul", Since: at, Services: []source.Service{
 				{Name: "api", CreateIndex: 7, Instances: []source.Instance{
-					{ID: "n1/api-1", Host: "10.0.0.1", Port: 80, Tags: []string{"dill", "dill.listener=any:5000"}, Health: source.Warning, Weight: 3, CreateIndex: 9},
+					{ID: "n1/api-1", Host: "10.0.0.1", Port: 80, Tags: []string{"dill", "dill.listener=any:5000"}, Health: source.Warning, Weight: 3, CreateIndex: 9, Kept: true},
 					{ID: "n1/api-2", Host: "api.example", Port: n, Tags: []string{"dill", "dill.proxy=socks5://u:p@h:1"}, Health: source.Maintenance},
 				}},
 				{Name: "web"},
