@@ -41,8 +41,9 @@ func (c *compiler) open(claims []*claim) []*claim {
 	return kept
 }
 
-// lowest keeps those that are held, and of the others those with the lowest
-// ports until there are n; it refuses the rest. what names the limit.
+// lowest keeps those that are held, and of the others until there are n those
+// that dill had before it was started again, then those with the lowest ports;
+// it refuses the rest. what names the limit.
 func (c *compiler) lowest(claims []*claim, n int, held func(*claim) bool, what string) []*claim {
 	if len(claims) <= n {
 		return claims
@@ -56,7 +57,7 @@ func (c *compiler) lowest(claims []*claim, n int, held func(*claim) bool, what s
 		}
 	}
 	slices.SortFunc(fresh, func(a, b *claim) int {
-		return cmp.Or(cmp.Compare(a.addr.Port(), b.addr.Port()), a.addr.Compare(b.addr))
+		return cmp.Or(last(!c.reopens(a), !c.reopens(b)), cmp.Compare(a.addr.Port(), b.addr.Port()), a.addr.Compare(b.addr))
 	})
 	room := min(max(0, n-len(kept)), len(fresh))
 	why := reason("above the limit of "+what, n)

@@ -108,3 +108,25 @@ func TestPortsInAll(t *testing.T) {
 		t.Errorf("served %v", p)
 	}
 }
+
+// TestLimitsThroughARestart: what dill had before comes first, when nothing is
+// bound yet, and counts.
+func TestLimitsThroughARestart(t *testing.T) {
+	opt := config()
+	opt.MaxListeners, opt.MaxPerService = 4, 3
+	in := Input{
+		Snapshots: []source.Snapshot{consul(greedy("a", 1, 4990, 13), greedy("b", 2, 3000, 3))},
+		Reopening: map[netip.AddrPort]string{
+			ap("127.0.0.1:5000"): "consul/a", ap("127.0.0.1:5001"): "consul/a",
+			ap("127.0.0.1:5002"): "consul/a", ap("127.0.0.1:3001"): "consul/b",
+		},
+	}
+	for range 2 {
+		r := Compile(opt, in)
+		if p := ports(r); !slices.Equal(p["consul/a"], []uint16{5000, 5001, 5002}) || !slices.Equal(p["consul/b"], []uint16{3001}) {
+			t.Errorf("served %v", p)
+		}
+		bind(&in, r)
+		in.Reopening = nil
+	}
+}

@@ -8,7 +8,8 @@ import (
 // vacant refuses the claims on ports at which a backend of another service is
 // registered, in whatever health: that port is in use, or will be as soon as the
 // backend is started again. What dill has bound is its own; there it is the
-// backend that is refused.
+// backend that is refused. A service that claims the port itself does not get it
+// from the incumbent by a backend that it registers there.
 func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 	var fresh portSet
 	for _, cl := range claims {
@@ -25,13 +26,24 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 			return false
 		}
 		for _, b := range there[cl.addr.Port()] {
-			if (b.by != cl.by || c.displaces(cl)) && c.reaches(b.at.Addr(), cl.addr.Addr()) {
+			if c.hinders(b.by, cl) && c.reaches(b.at.Addr(), cl.addr.Addr()) {
 				cl.refuse(reason("taken by a backend of %s (%s at %s)", show(b.by.owner), show(b.instance), b.at))
 				return true
 			}
 		}
 		return false
 	})
+}
+
+// hinders reports whether a backend of s at the port of cl is in its way.
+func (c *compiler) hinders(s *service, cl *claim) bool {
+	switch {
+	case s == cl.by:
+		return c.displaces(cl)
+	case c.in.Incumbents[cl.addr] != cl.by.owner:
+		return true
+	}
+	return !slices.ContainsFunc(s.claims, func(own *claim) bool { return overlaps(own.addr, cl.addr) })
 }
 
 // displaces reports whether cl would have its own service give up a listener that
@@ -44,8 +56,12 @@ func (c *compiler) displaces(cl *claim) bool {
 
 // had reports whether the address of cl was dill's before any backend came.
 func (c *compiler) had(cl *claim) bool {
-	return c.isBound(cl.addr) || c.in.Reopening[cl.addr] == cl.by.owner
+	return c.isBound(cl.addr) || c.reopens(cl)
 }
+
+// reopens reports whether cl's service had its address before dill was started
+// again.
+func (c *compiler) reopens(cl *claim) bool { return c.in.Reopening[cl.addr] == cl.by.owner }
 
 // isBound reports whether dill listens on the address of a claim.
 func (c *compiler) isBound(addr netip.AddrPort) bool {

@@ -115,6 +115,26 @@ func TestRefusedClaimIsNoContender(t *testing.T) {
 	wantServed(t, r, "127.0.0.1:6000 consul/a i2")
 }
 
+// TestIncumbentIsNotDislodged: while the port is closed, since the incumbent is
+// critical, nobody gets it by a claim and a backend at it.
+func TestIncumbentIsNotDislodged(t *testing.T) {
+	for _, claim := range []string{"local:6000", "any:6000"} {
+		tag := "dill.listener=" + claim
+		thief := svc("thief", 9, at(inst(1, tag), "127.0.0.1", 6000), inst(2, tag))
+		for _, h := range []source.Health{source.Passing, source.Critical} {
+			web := asks("web", 1, "local:6000")
+			web.Instances[0].Health = h
+			r := Compile(config(), Input{
+				Snapshots:  []source.Snapshot{consul(web, thief)},
+				Incumbents: map[netip.AddrPort]string{ap("127.0.0.1:6000"): "consul/web"},
+			})
+			if l := only(t, r); l.Owner != "consul/web" {
+				t.Errorf("%s has the port while web is %v", l.Owner, h)
+			}
+		}
+	}
+}
+
 // TestProxyIsThere: the proxy of an instance has a port, too, and what is behind
 // it is somewhere else.
 func TestProxyIsThere(t *testing.T) {
