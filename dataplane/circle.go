@@ -34,8 +34,8 @@ func (l *loop) leadsBack(addr netip.AddrPort) bool {
 	if l.routes == nil {
 		return false
 	}
-	is, e := l.routes.Local(dst)
-	return e == 0 && is
+	to, e := l.routes.To(dst)
+	return e == 0 && to.Local
 }
 
 // turnBack gives up an attempt that would lead back to dill.

@@ -65,8 +65,8 @@
 //
 // # Near and far
 //
-// A stream that splices to a peer on this host gets a small send buffer
-// (NearBuffer): what is in flight then stays in the processor's cache. It is
+// A stream that splices to a peer on this host, or behind a veth pair, gets a
+// small send buffer (NearBuffer): what is in flight then stays in the processor's cache. It is
 // judged once, and looked at again each second. Far peers have the kernel's own
 // tuning (near.go).
 //

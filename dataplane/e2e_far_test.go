@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 // farTask is what the child is to do.
 type farTask struct {
 	Config dataplane.Config
+	Veth   bool          // no wire between, only a veth pair
 	Delay  time.Duration // of one way, at the start
 	Then   time.Duration // and once the stream is near; 0 = it stays
 }
@@ -81,15 +83,22 @@ func TestNearStreamThatBecomesFar(t *testing.T) {
 	}
 }
 
+// TestContainersAreNear: a peer behind a veth pair is on this host.
+func TestContainersAreNear(t *testing.T) {
+	if n := far(t, farTask{Veth: true}).Get("near_streams"); n != 1 {
+		t.Errorf("%d near streams to another namespace, want 1", n)
+	}
+}
+
 func playFar(parent *Parent) {
 	if err := RaiseLoopback(); err != nil {
 		Die("start", err)
 	}
 	var task farTask
 	for parent.Hear(&task) {
-		wire, err := NewFar(task.Delay)
+		wire, err := task.wire()
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, exec.ErrNotFound) {
 				parent.Tell(farDone{Skip: err.Error()})
 				continue
 			}
@@ -100,16 +109,26 @@ func playFar(parent *Parent) {
 			done.Err = err.Error()
 		}
 		done.Stats = dataplane.Stats()
-		if err := wire.Close(); err != nil {
-			Die("far network", err)
-		}
 		parent.Tell(done)
 	}
 }
 
+// wire is what lies between the engine and the backend. It stays until the child
+// ends.
+type wire interface {
+	Listen() (net.Listener, error)
+}
+
+func (task farTask) wire() (wire, error) {
+	if task.Veth {
+		return NewVeth()
+	}
+	return NewFar(task.Delay)
+}
+
 // stretch sends a stream over the wire, through an engine, and compares what
 // arrives.
-func stretch(wire *Far, task farTask) error {
+func stretch(wire wire, task farTask) error {
 	ln, err := wire.Listen()
 	if err != nil {
 		return err
@@ -153,7 +172,7 @@ func stretch(wire *Far, task farTask) error {
 
 // pour writes until something is proven, and returns the hash of it: 8 MiB,
 // and for a wire that is to become longer, until the engine has noticed.
-func pour(conn net.Conn, wire *Far, then time.Duration) ([]byte, error) {
+func pour(conn net.Conn, wire wire, then time.Duration) ([]byte, error) {
 	const least = 8 << 20
 	hash := sha256.New()
 	random := rand.NewChaCha8([32]byte{1})
@@ -162,7 +181,7 @@ func pour(conn net.Conn, wire *Far, then time.Duration) ([]byte, error) {
 	deadline := time.Now().Add(Patience)
 	for n := 0; n < least || then > 0 && widened() == 0 && time.Now().Before(deadline); n += len(piece) {
 		if then > 0 && near() > 0 {
-			wire.SetDelay(then)
+			wire.(*Far).SetDelay(then)
 		}
 		_, _ = random.Read(piece)
 		hash.Write(piece)

@@ -37,6 +37,8 @@ type Engine struct {
 	working  atomic.Int32 // loops that are not parked in their Poller
 	procs    atomic.Int32 // GOMAXPROCS, as of the last look
 
+	devices hostDevices
+
 	stop    sync.Once
 	stopped chan struct{}
 	idle    sync.WaitGroup // loops that still have sessions during Shutdown
@@ -55,6 +57,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	e.divide(0)
 	e.procs.Store(int32(runtime.GOMAXPROCS(0)))
 	e.table.Store(new(route.Table))
+	e.devices.read()
 	e.reporter = newReporter(e)
 	for id := range cfg.Loops {
 		l, err := newLoop(e, id)
@@ -213,6 +216,7 @@ func (e *Engine) watch() {
 		case <-t.C:
 		}
 		e.procs.Store(int32(runtime.GOMAXPROCS(0))) // it follows cgroup limits
+		e.devices.refresh()
 		for i, l := range e.loops {
 			since := l.busySince.Load()
 			age := time.Duration(route.Now() - since)

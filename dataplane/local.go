@@ -20,9 +20,9 @@ func Local(addr netip.Addr) (bool, error) {
 		return false, fmt.Errorf("netlink: %w", e)
 	}
 	defer r.Close()
-	is, e := r.Local(addr.WithZone(""))
+	to, e := r.To(addr.WithZone(""))
 	if e != 0 {
 		return false, fmt.Errorf("route to %s: %w", addr, e)
 	}
-	return is, nil
+	return to.Local, nil
 }

@@ -66,7 +66,23 @@ func (l *loop) window(f *flow, dst *side) {
 
 func (l *loop) isNear(d *side) bool {
 	rtt, ok := sys.RoundTrip(d.fd)
-	return ok && (rtt.Least <= l.cfg.NearRTT || rtt.Least <= nearRTT && sys.OnThisHost(d.fd, &l.sa))
+	return ok && (rtt.Least <= l.cfg.NearRTT || rtt.Least <= nearRTT && l.onThisHost(d))
+}
+
+// onThisHost reports whether the peer of d is on this host: at an address of its
+// own, or in a container or namespace behind a device that leads nowhere else.
+func (l *loop) onThisHost(d *side) bool {
+	peer := sys.PeerAddr(d.fd, &l.sa).Addr()
+	switch {
+	case !peer.IsValid():
+		return false
+	case peer.IsLoopback() || peer == sys.LocalAddr(d.fd, &l.sa).Addr():
+		return true
+	case l.routes == nil:
+		return false
+	}
+	to, e := l.routes.To(peer)
+	return e == 0 && (to.Local || l.engine.devices.has(to.Device))
 }
 
 // isFar reports whether even the short round trips to d are long. The smoothed

@@ -118,7 +118,7 @@ var keys = []Key{
 		Doc:   "send buffer of a large spliced stream to a peer that is near, so that what is in flight stays in the processor's cache; other streams have the system's tuning; 0 is off",
 		field: func(c *Config) value { return size(&c.Dataplane.NearBuffer, 0, pipeMost) }},
 	{Name: "dataplane.near_rtt", Default: "0",
-		Doc:   "round trip up to which a peer on another host is near, too; 0 is never: only peers on this host are",
+		Doc:   "round trip up to which a peer on another host is near, too; 0 is never: only peers on this host are, in containers and namespaces behind veth devices too",
 		field: func(c *Config) value { return durationUpTo(&c.Dataplane.NearRTT, anyTime, 10*time.Millisecond) }},
 	{Name: "dataplane.backlog", Default: "0", Restart: true,
 		Doc:   "accept queue of a port; 0 is the system's `net.core.somaxconn`",

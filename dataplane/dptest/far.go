@@ -3,62 +3,41 @@ package dptest
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 )
 
-// The addresses of the two ends of a [Far] network.
-var (
-	HereAddr = netip.MustParseAddr("10.77.0.1")
-	FarAddr  = netip.MustParseAddr("10.77.0.2")
-)
-
 // farMTU is as large as a packet can be: they go through this process one by one.
 const farMTU = 65_520
 
-// Far is another network namespace at the end of a long wire: two TUN devices,
-// one here and one there, and between them a shuttle that holds every packet
-// back for a while. It is for a process in a namespace of its own, see
-// [SpawnIsolated].
+// Far is a [Namespace] at the end of a long wire: two TUN devices, one here and
+// one there, and between them a shuttle that holds every packet back for a while.
 type Far struct {
+	*Namespace
 	delay atomic.Int64 // of one way
-	there chan func()
 	ends  [2]*os.File
 }
 
 // NewFar makes a far network. The error wraps [os.ErrPermission] or
 // [os.ErrNotExist] where a machine has no TUN devices to give.
 func NewFar(oneWay time.Duration) (*Far, error) {
-	f := &Far{there: make(chan func())}
+	f := new(Far)
 	f.delay.Store(int64(oneWay))
 	var err error
 	if f.ends[0], err = openTun("here0", HereAddr); err != nil {
 		return nil, err
 	}
-	entered := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nobody else
-		// meets its namespace.
-		runtime.LockOSThread()
-		err := syscall.Unshare(syscall.CLONE_NEWNET)
-		if err == nil {
-			f.ends[1], err = openTun("far0", FarAddr)
-		}
-		entered <- err
-		if err == nil {
-			for do := range f.there {
-				do()
-			}
-		}
-	}()
-	if err := <-entered; err != nil {
-		return nil, fmt.Errorf("far network: %w", err)
+	if f.Namespace, err = newNamespace(); err != nil {
+		return nil, errors.Join(err, f.ends[0].Close())
+	}
+	f.There(func() { f.ends[1], err = openTun("far0", FarAddr) })
+	if err != nil {
+		f.Namespace.Close()
+		return nil, errors.Join(err, f.ends[0].Close())
 	}
 	f.shuttle(f.ends[0], f.ends[1])
 	f.shuttle(f.ends[1], f.ends[0])
@@ -68,39 +47,9 @@ func NewFar(oneWay time.Duration) (*Far, error) {
 // SetDelay changes how long a packet takes one way.
 func (f *Far) SetDelay(oneWay time.Duration) { f.delay.Store(int64(oneWay)) }
 
-// There runs do on a thread in the far namespace: sockets that it opens itself,
-// without another goroutine's help, are there.
-func (f *Far) There(do func()) {
-	done := make(chan struct{})
-	f.there <- func() { defer close(done); do() }
-	<-done
-}
-
-// Listen listens at a free port there.
-func (f *Far) Listen() (ln net.Listener, err error) {
-	f.There(func() { ln, err = net.Listen("tcp4", net.JoinHostPort(FarAddr.String(), "0")) })
-	return ln, err
-}
-
-// Dial connects from there to an address here.
-func (f *Far) Dial(addr netip.AddrPort) (conn net.Conn, err error) {
-	f.There(func() {
-		var fd int
-		if fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
-			return
-		}
-		file := os.NewFile(uintptr(fd), "far")
-		defer file.Close()
-		if err = syscall.Connect(fd, &syscall.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}); err == nil {
-			conn, err = net.FileConn(file)
-		}
-	})
-	return conn, err
-}
-
 // Close takes the wire away.
 func (f *Far) Close() error {
-	close(f.there)
+	f.Namespace.Close()
 	return errors.Join(f.ends[0].Close(), f.ends[1].Close())
 }
 

@@ -37,34 +37,63 @@ func (r *Routes) Close() {
 	}
 }
 
-// Local reports whether a connection to dst would stay on this host: whether
-// the route to it is of the type RTN_LOCAL (RTM_GETROUTE, rtnetlink(7)). An
-// address without a route is not local. With an error nothing is known.
-func (r *Routes) Local(dst netip.Addr) (bool, Errno) {
+// Route is where packets to an address go; the zero value is nowhere.
+type Route struct {
+	Local  bool  // they stay on this host: the route is of the type RTN_LOCAL
+	Device int32 // index of the network device that they leave by
+}
+
+// To asks for the route to dst (RTM_GETROUTE, rtnetlink(7)). With an error
+// nothing is known.
+func (r *Routes) To(dst netip.Addr) (Route, Errno) {
 	r.seq++
 	question := r.question(dst.Unmap())
 	if _, e := Send(r.fd, question); e != 0 {
-		return false, e
+		return Route{}, e
 	}
 	for {
 		n, e := Recv(r.fd, r.answer[:])
 		switch {
 		case e != 0:
-			return false, e
+			return Route{}, e
 		case n < routeHeader:
-			return false, unix.EPROTO
+			return Route{}, unix.EPROTO
 		case binary.NativeEndian.Uint32(r.answer[8:]) != r.seq:
 			continue // of a question that had an error
 		}
 		switch binary.NativeEndian.Uint16(r.answer[4:]) {
 		case unix.RTM_NEWROUTE:
 			m := (*unix.RtMsg)(unsafe.Pointer(&r.answer[unix.SizeofNlMsghdr]))
-			return m.Type == unix.RTN_LOCAL, 0
+			return Route{Local: m.Type == unix.RTN_LOCAL, Device: device(r.answer[routeHeader:n])}, 0
 		case unix.NLMSG_ERROR:
-			return false, unroutable(Errno(-int32(binary.NativeEndian.Uint32(r.answer[unix.SizeofNlMsghdr:]))))
+			return Route{}, unroutable(Errno(-int32(binary.NativeEndian.Uint32(r.answer[unix.SizeofNlMsghdr:]))))
 		}
-		return false, unix.EPROTO
+		return Route{}, unix.EPROTO
 	}
+}
+
+// device is RTA_OIF among the attributes of a route; 0 when it has none, as one
+// over several devices.
+func device(attrs []byte) int32 {
+	if v := attribute(attrs, unix.RTA_OIF); len(v) >= 4 {
+		return int32(binary.NativeEndian.Uint32(v))
+	}
+	return 0
+}
+
+// attribute finds one of netlink's attributes; nil if it is not there.
+func attribute(attrs []byte, kind uint16) []byte {
+	for len(attrs) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(attrs))
+		if size < unix.SizeofRtAttr || size > len(attrs) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(attrs[2:])&^unix.NLA_F_NESTED == kind {
+			return attrs[unix.SizeofRtAttr:size]
+		}
+		attrs = attrs[min(len(attrs), (size+3)&^3):]
+	}
+	return nil
 }
 
 // question writes the message that asks for the route to dst.

@@ -37,13 +37,6 @@ func tcpInfo(fd int32) (info unix.TCPInfo, filled uintptr) {
 	return info, uintptr(size)
 }
 
-// OnThisHost reports whether a connection's peer has the address of this end,
-// or a loopback one. sa is scratch.
-func OnThisHost(fd int32, sa *Sockaddr) bool {
-	peer := PeerAddr(fd, sa).Addr()
-	return peer.IsValid() && (peer.IsLoopback() || peer == LocalAddr(fd, sa).Addr())
-}
-
 // CapSendBuffer bounds what a socket holds that its peer has not acknowledged
 // to about n bytes of data; the kernel allows as much again for its own needs
 // (SO_SNDBUF). The kernel tunes the buffer no longer.
