@@ -17,7 +17,7 @@ const fewClients = 256
 // line each, with what to set.
 func advise(c *config.Config, openFiles uint64, log *slog.Logger) {
 	loops := cmp.Or(c.Dataplane.Loops, c.Runtime.GOMAXPROCS, runtime.GOMAXPROCS(0))
-	clients, _ := dataplane.Budget(openFiles, loops, 0)
+	clients, _ := dataplane.Budget(openFiles-beyondReserve(c, openFiles), loops, 0)
 	if clients < max(fewClients, c.Dataplane.MaxConnections) {
 		log.Warn("the limit of open files is low for the clients to be served; raise it (ulimit -Hn, LimitNOFILE)",
 			keyOpenFiles, openFiles, keyLimit, clients)

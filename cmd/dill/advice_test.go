@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 
@@ -67,6 +68,25 @@ func TestBeyondReserve(t *testing.T) {
 		var c config.Config
 		c.Consul.Enabled, c.Consul.MaxConnections = tt.enabled, tt.connections
 		if got := beyondReserve(&c, tt.files); got != tt.want {
+			t.Errorf("%+v: %d", tt, got)
+		}
+	}
+}
+
+// TestConsulFiles: connections to Consul are as many as configured where the
+// reserve is whole, and fit in it where it is not.
+func TestConsulFiles(t *testing.T) {
+	for _, tt := range []struct {
+		connections int
+		files       uint64
+		least, most int
+	}{
+		{150, 20_000, 150, 256}, {150, 1024, 150, 256}, {150, 512, 64, 128}, {150, 256, 30, 64}, {150, 64, 1, 8},
+		{1000, 20_000, 1000, 1106}, {8192, 1024, 150, 448}, {150, 0, 1, 1}, {150, math.MaxUint64, 150, 256},
+	} {
+		var c config.Config
+		c.Consul.Enabled, c.Consul.MaxConnections = true, tt.connections
+		if got := consulFiles(&c, tt.files); got < tt.least || got > tt.most {
 			t.Errorf("%+v: %d", tt, got)
 		}
 	}

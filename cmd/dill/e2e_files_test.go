@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"dill/controlplane/consultest"
@@ -75,4 +77,46 @@ func TestFullDataPlaneLeavesTheControlPlaneAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.shows(port, two.Addr())
+}
+
+// With more services than a tiny limit of open files has connections to Consul
+// for, they leave Peek and clients theirs, and each service is followed.
+func TestFewFilesForConsul(t *testing.T) {
+	t.Parallel()
+	const services, clients = 100, 40
+	agent := consultest.New(t, consultest.Options{})
+	backend := talking(t, "backend")
+	ports := make([]netip.AddrPort, services)
+	for i := range ports {
+		ports[i] = freeAddr(t)
+		name := fmt.Sprint("s", i)
+		register(t, agent, name, name, backend.Addr(), ports[i])
+	}
+	r := &rig{t: t, config: filepath.Join(t.TempDir(), "dill.toml"), files: 64}
+	r.configure(fmt.Sprintf("consul.address = %q\ndataplane.loops = 1\nlisteners.max = 8\n", agent.Addr()))
+	r.start()
+	r.peekSays(fmt.Sprintf(`\A([^\n]+\n├ round_robin\n├──➤ %s\n){8}\n`, regexp.QuoteMeta(backend.Addr().String())))
+	port := netip.MustParseAddrPort(strings.SplitN(r.table(), "\n", 2)[0])
+	served := slices.Index(ports, port)
+
+	turned := 0
+	for range clients {
+		p, err := dptest.Connect(port, dptest.Socket{})
+		if err == nil {
+			t.Cleanup(func() { _ = p.Close() })
+			_, err = p.Conn().Read(make([]byte, 1))
+		}
+		switch {
+		case dptest.IsReset(err):
+			turned++
+		case err != nil:
+			t.Fatalf("after %d clients were reset: %v", turned, err)
+		}
+	}
+	if turned == 0 || turned == clients {
+		t.Errorf("%d of %d clients were reset", turned, clients)
+	}
+	two := talking(t, "two")
+	register(t, agent, fmt.Sprint("s", served), "two", two.Addr(), port)
+	r.peekSays(regexp.QuoteMeta("├──➤ " + two.Addr().String() + "\n"))
 }

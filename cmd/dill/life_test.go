@@ -32,7 +32,7 @@ func begunOn(t *testing.T, settings string, log io.Writer) *process {
 	cfg, err := config.LoadWith(path, nil)
 	must(t, err)
 	logging := newLogging(log, cfg.Log, nil)
-	sources, err := newSources(cfg, logging.log)
+	sources, err := newSources(cfg, 1<<20, logging.log)
 	must(t, err)
 	p, err := start(cfg, nil, sources, logging, new(bytes.Buffer))
 	must(t, err)

@@ -122,14 +122,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	logging := newLogging(stderr, cfg.Log, environ)
 	defer logging.flush()
-	wanted, err := newSources(cfg, logging.log)
+	openFiles, _ := dataplane.RaiseOpenFiles() // the start tells of an error; it is what is in force in any case
+	wanted, err := newSources(cfg, openFiles, logging.log)
 	if err != nil {
 		return refuse(err)
 	}
 	if *checkOnly {
 		status := check(cfg, stdout, stderr)
 		if status == exitOK {
-			openFiles, _ := dataplane.RaiseOpenFiles() // as the start would; it tells what is in force in any case
 			advise(cfg, openFiles, logging.log)
 		}
 		return status

@@ -277,14 +277,33 @@ func planeConfig(c *config.Config, openFiles uint64) dataplane.Config {
 	}
 }
 
+// The control plane's descriptors but for those of connections to Consul.
+const (
+	ownFiles  = 12 // standard streams, Go's poller, listeners, what is watched
+	peekFiles = 64 // Peek's clients and other sources, a quarter where there are few
+
+	// leastFiles is what it needs to work at all: its own, the least connections
+	// to Consul, a few of Peek's.
+	leastFiles = 24
+)
+
 // beyondReserve is how many descriptors the control plane may need that the data
 // plane's reserve for it does not have: those of more connections to Consul than
-// the default.
+// the default, or of any where the reserve is tiny.
 func beyondReserve(c *config.Config, openFiles uint64) uint64 {
 	if !c.Consul.Enabled {
 		return 0
 	}
-	return min(uint64(max(0, c.Consul.MaxConnections-consul.DefaultMaxConnections)), openFiles/4)
+	more := max(0, c.Consul.MaxConnections-consul.DefaultMaxConnections, leastFiles-int(dataplane.Reserve(openFiles)))
+	return min(uint64(more), openFiles/4)
+}
+
+// consulFiles is how many descriptors are left for connections to Consul of what
+// the data plane does not use. Beyond them they would be clients' or Peek's.
+func consulFiles(c *config.Config, openFiles uint64) int {
+	beyond := beyondReserve(c, openFiles)
+	kept := int(beyond + dataplane.Reserve(openFiles-beyond))
+	return max(1, kept-ownFiles-min(peekFiles, kept/4))
 }
 
 func maxConnections(n int) int {

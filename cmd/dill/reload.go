@@ -43,7 +43,7 @@ func (p *process) readSettings(path string) reading {
 	if err != nil {
 		return reading{err: err}
 	}
-	next, err := newSources(cfg, p.logging.log)
+	next, err := newSources(cfg, p.openFiles, p.logging.log)
 	return reading{cfg, next, err}
 }
 

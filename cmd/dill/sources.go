@@ -29,10 +29,10 @@ type wanted struct {
 
 // newSources builds the sources that the configuration asks for, by name. They
 // do nothing before they are run.
-func newSources(c *config.Config, log *slog.Logger) (map[string]wanted, error) {
+func newSources(c *config.Config, openFiles uint64, log *slog.Logger) (map[string]wanted, error) {
 	sources := make(map[string]wanted)
 	for _, name := range c.Sources() {
-		w, err := newSource(name, c, log)
+		w, err := newSource(name, c, openFiles, log)
 		if err != nil {
 			return nil, err
 		}
@@ -41,7 +41,7 @@ func newSources(c *config.Config, log *slog.Logger) (map[string]wanted, error) {
 	return sources, nil
 }
 
-func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) {
+func newSource(name string, c *config.Config, openFiles uint64, log *slog.Logger) (wanted, error) {
 	switch name {
 	case "file":
 		s, err := file.New(c.File.Path, c.File.Watch, log)
@@ -59,6 +59,7 @@ func newSource(name string, c *config.Config, log *slog.Logger) (wanted, error) 
 			Wait:           k.Wait,
 			Consistency:    consul.Consistency(k.ConsistencyMode),
 			MaxConnections: k.MaxConnections,
+			OpenFiles:      consulFiles(c, openFiles),
 			TLS:            consul.TLS(k.TLS),
 		}, log)
 		scope := strings.Join([]string{k.Datacenter, k.Namespace, k.Partition}, "/")

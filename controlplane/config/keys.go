@@ -157,7 +157,7 @@ var keys = []Key{
 			return choice(&c.Consul.ConsistencyMode, "default", "consistent", "stale", "leader")
 		}},
 	{Name: "consul.max_connections", Default: "150",
-		Doc:   "connections to the agent; by default it allows 200 from one address, shared by everything on it",
+		Doc:   "connections to the agent, fewer where the reserve of open files has no room; by default it allows 200 from one address, shared by everything on it",
 		field: func(c *Config) value { return integer(&c.Consul.MaxConnections, 20, 8192) }},
 	{Name: "consul.settle", Default: "30s",
 		Doc:   "how long a removal must stay true before it counts, after Consul restarted or was unreachable",

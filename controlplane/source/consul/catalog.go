@@ -104,7 +104,7 @@ func (s *session) catalogRead(a answer[catalog]) {
 func (s *session) begin(http2 bool) {
 	s.begun = true
 	s.works.Store(true)
-	s.budget = s.src.cfg.MaxConnections - reserve - 2 // the catalog's and the hint's
+	s.budget = s.src.cfg.MaxConnections - s.src.cfg.unwatched() - 2 // the catalog's and the hint's
 	if http2 {
 		s.budget *= streams
 	}

@@ -33,6 +33,11 @@ type Config struct {
 	// reserve + 3, or Wait and the tiers cannot work.
 	MaxConnections int
 
+	// OpenFiles is how many descriptors there are for connections, where that is
+	// less than MaxConnections: then it is their limit, but for fewConnections.
+	// 0 = enough.
+	OpenFiles int
+
 	TLS TLS
 }
 
@@ -42,6 +47,13 @@ const (
 	DefaultWait           = 40 * time.Second
 	DefaultMaxConnections = 150
 )
+
+// fewConnections is the least that works: the catalog, the hint, a watch, and
+// what is asked now.
+const fewConnections = 6
+
+// unwatched is how many of the connections are never used for watches.
+func (c Config) unwatched() int { return min(reserve, c.MaxConnections-3) }
 
 // MaxWait is Consul's max_query_time, as it is unless configured otherwise.
 const MaxWait = 10 * time.Minute
@@ -90,6 +102,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if least := reserve + 3; c.MaxConnections < least {
 		return c, fmt.Errorf("consul connections %d: want at least %d", c.MaxConnections, least)
+	}
+	if c.OpenFiles > 0 {
+		c.MaxConnections = min(c.MaxConnections, max(c.OpenFiles, fewConnections))
 	}
 	if c.Wait < time.Second {
 		return c, fmt.Errorf("consul wait %v: want at least 1s", c.Wait)

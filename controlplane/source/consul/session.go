@@ -111,7 +111,7 @@ func newSession(ctx context.Context, src *Source, c *client, v *view) *session {
 		src: src, c: c, view: v,
 		inbox: make(chan func()),
 		fatal: make(chan error, 1),
-		slots: make(chan struct{}, reserve),
+		slots: make(chan struct{}, src.cfg.unwatched()),
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.token, _ = src.token.get()

@@ -226,6 +226,25 @@ func TestMassRestartIsCoalesced(t *testing.T) {
 	}
 }
 
+// TestFewDescriptors: with the least number of connections every service is
+// followed.
+func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
+	const n = 30
+	agent := consultest.New(t, consultest.Options{})
+	registerMany(t, agent, n)
+	o := observe(t, Config{Address: agent.Addr(), OpenFiles: 1})
+	o.await(t, "synced", sized(n))
+	for i := range n {
+		name := serviceName(i)
+		setElsewhere(t, agent, name, "critical", "")
+		o.await(t, name+" critical", has(name, elsewhere+"/"+name+" critical"))
+	}
+	if c := o.Counters(); c.PeakConnections > fewConnections || c.Sessions != 1 {
+		t.Errorf("it took %+v", c)
+	}
+}
+
 func TestAgentThatAllowsFewConnections(t *testing.T) {
 	t.Parallel()
 	const n = 150
