@@ -217,3 +217,20 @@ func TestClaimOnABackendsPortHurtsNobody(t *testing.T) {
 	greedy.hear(t, "greedy", 20)
 	greedy.only(t, "greedy")
 }
+
+// A service that claims Consul's own port does not get it while Consul is away:
+// nothing could be read from then on.
+func TestPortOfConsulIsLeftToConsul(t *testing.T) {
+	t.Parallel()
+	agent := consultest.New(t, consultest.Options{})
+	r := launch(t, fmt.Sprintf("consul.address = %q\n", agent.Addr()))
+	_, digits, _ := strings.Cut(strings.TrimPrefix(agent.Addr(), "http://"), ":")
+	greedy := instance("greedy", "greedy-1", talking(t, "greedy").Addr())
+	greedy.Tags = append(greedy.Tags, "dill.listener=other:"+digits)
+	must(t, agent.Register(greedy))
+	r.peekSays(fmt.Sprintf(`\n├ consul/greedy \S*/greedy-1 dill.listener=other:%s: taken by what dill itself asks \(consul.address\)\n`, digits))
+	agent.Kill()
+	r.says(`msg="consul is not current"`)
+	must(t, agent.Restart(t.Context()))
+	r.says(`msg="consul is current again"`)
+}

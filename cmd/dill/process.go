@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/url"
 	"os"
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -239,7 +241,27 @@ func compileOptions(c *config.Config) compile.Options {
 		PortMax:       c.Listeners.PortMax,
 		MaxPerService: c.Listeners.MaxPerService,
 		AllowWarning:  c.Consul.AllowWarning,
+		Upstreams:     upstreams(c),
 	}
+}
+
+// upstreams are where the sources are asked over TCP.
+func upstreams(c *config.Config) (all []compile.Upstream) {
+	add := func(on bool, setting, address string) {
+		u, err := url.Parse(address)
+		if !on || err != nil || u.Scheme == "unix" {
+			return
+		}
+		port, err := strconv.Atoi(u.Port())
+		if err != nil {
+			port = map[string]int{"http": 80, "https": 443}[u.Scheme]
+		}
+		all = append(all, compile.Upstream{Setting: setting, Host: u.Hostname(), Port: port})
+	}
+	add(c.Consul.Enabled, "consul.address", c.Consul.Address)
+	add(c.Nomad.Enabled, "nomad.address", c.Nomad.Address)
+	add(c.HTTP.Endpoint != "", "http.endpoint", c.HTTP.Endpoint)
+	return all
 }
 
 // own lists the addresses that dill itself listens on or waits for.

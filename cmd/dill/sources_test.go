@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"dill/controlplane/compile"
+	"dill/controlplane/config"
 	"dill/controlplane/source"
 )
 
@@ -84,4 +87,22 @@ func TestSourceWaitsForTheOneItReplaces(t *testing.T) {
 		s.stop(nil)
 		close(new.stuck)
 	})
+}
+
+// TestUpstreams: what the sources are asked at, with the port that their scheme
+// implies. A socket file has none.
+func TestUpstreams(t *testing.T) {
+	c := &config.Config{}
+	c.Consul.Enabled, c.Consul.Address = true, "http://user:pass@[::1]:8500/prefix"
+	c.Nomad.Enabled, c.Nomad.Address = true, "https://nomad.example"
+	c.HTTP.Endpoint = "http://127.0.0.1/routes"
+	want := []compile.Upstream{{Setting: "consul.address", Host: "::1", Port: 8500}, {Setting: "nomad.address", Host: "nomad.example", Port: 443}, {Setting: "http.endpoint", Host: "127.0.0.1", Port: 80}}
+	if got := upstreams(c); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	c = &config.Config{}
+	c.Consul.Enabled, c.Consul.Address, c.Nomad.Address = true, "unix:///run/consul.sock", "http://127.0.0.1:4646"
+	if got := upstreams(c); len(got) != 0 {
+		t.Errorf("got %v, want none", got)
+	}
 }

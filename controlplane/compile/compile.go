@@ -25,6 +25,11 @@ type Options struct {
 	// as well here.
 	Reserved []netip.AddrPort
 
+	// Upstreams are where the sources are asked. Whoever is away there for a
+	// moment finds the port free again: only a routing file, which is the
+	// operator's, can claim it.
+	Upstreams []Upstream
+
 	// Local reports whether a connection to an address, which is neither
 	// unspecified nor a loopback one, arrives at this host: at a listener of
 	// dill's on 0.0.0.0 or [::], if it has one. It must not block; nil says no.
@@ -32,6 +37,12 @@ type Options struct {
 	Local func(netip.Addr) bool
 
 	AllowWarning bool // serve instances in state warning, too
+}
+
+// Upstream is where a source is asked, and the setting that says so.
+type Upstream struct {
+	Setting, Host string
+	Port          int
 }
 
 // Input is what is to be compiled. Nothing in it is changed.

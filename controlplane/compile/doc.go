@@ -65,7 +65,8 @@
 // connections or its port, the claim is refused. Where dill has bound the
 // address first it is the backend that is refused: connections to it would
 // reach dill itself. A service whose own backend stands at its own claim is
-// served without that backend there.
+// served without that backend there. The port at which a source is asked on this
+// host (Options.Upstreams) is refused to all but a routing file.
 //
 // # Limits
 //

@@ -51,7 +51,7 @@ func (m *Memo) Moved() { m.moves++ }
 func (m *Memo) reset(opt Options) {
 	// The maps and slices of opt are the caller's.
 	opt.Allowed = maps.Clone(opt.Allowed)
-	opt.Reserved = slices.Clone(opt.Reserved)
+	opt.Reserved, opt.Upstreams = slices.Clone(opt.Reserved), slices.Clone(opt.Upstreams)
 	*m = Memo{
 		Options: opt,
 		labels:  strings.Join(slices.Sorted(maps.Keys(opt.Allowed)), ", "),
@@ -73,7 +73,7 @@ func (m *Memo) reset(opt Options) {
 func (o Options) equal(p Options) bool {
 	return o.PortMin == p.PortMin && o.PortMax == p.PortMax && o.MaxPerService == p.MaxPerService &&
 		o.MaxListeners == p.MaxListeners && o.AllowWarning == p.AllowWarning &&
-		maps.Equal(o.Allowed, p.Allowed) && slices.Equal(o.Reserved, p.Reserved)
+		maps.Equal(o.Allowed, p.Allowed) && slices.Equal(o.Reserved, p.Reserved) && slices.Equal(o.Upstreams, p.Upstreams)
 }
 
 // service returns the memory of a service, which is empty when it is new.

@@ -9,7 +9,8 @@ import (
 // registered, in whatever health: that port is in use, or will be as soon as the
 // backend is started again. What dill has bound is its own; there it is the
 // backend that is refused. A service that claims the port itself does not get it
-// from the incumbent by a backend that it registers there.
+// from the incumbent by a backend that it registers there. Neither is the port
+// given away at which a source is asked.
 func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 	var fresh portSet
 	for _, cl := range claims {
@@ -25,6 +26,10 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 		if c.had(cl) {
 			return false
 		}
+		if setting := c.upstream(cl); setting != "" {
+			cl.refuse(reason("taken by what dill itself asks (%s)", setting))
+			return true
+		}
 		for _, b := range there[cl.addr.Port()] {
 			if c.hinders(b.by, cl) && c.reaches(b.at.Addr(), cl.addr.Addr()) {
 				cl.refuse(reason("taken by a backend of %s (%s at %s)", show(b.by.owner), show(b.instance), b.at))
@@ -33,6 +38,24 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 		}
 		return false
 	})
+}
+
+// upstream is the setting that names what cl would take the port of, "" if none
+// does or cl may.
+func (c *compiler) upstream(cl *claim) string {
+	if cl.by.from == slices.Index(sourceOrder, "file") {
+		return ""
+	}
+	for _, u := range c.Upstreams {
+		if u.Port != int(cl.addr.Port()) {
+			continue
+		}
+		addrs, _ := c.targets(nil, u.Host, u.Port)
+		if slices.ContainsFunc(addrs, func(a netip.AddrPort) bool { return c.reaches(a.Addr(), cl.addr.Addr()) }) {
+			return u.Setting
+		}
+	}
+	return ""
 }
 
 // hinders reports whether a backend of s at the port of cl is in its way.

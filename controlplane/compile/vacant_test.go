@@ -135,6 +135,23 @@ func TestIncumbentIsNotDislodged(t *testing.T) {
 	}
 }
 
+// TestPortOfASourceIsNotGivenAway: while Consul is restarted its port is free.
+// Behind the port a service may well have it as its backend.
+func TestPortOfASourceIsNotGivenAway(t *testing.T) {
+	opt := config()
+	opt.Upstreams = []Upstream{{"nomad.address", "10.0.0.1", 8501}, {"consul.address", "127.0.0.1", 8500}}
+	r := Compile(opt, Input{Snapshots: []source.Snapshot{
+		consul(asks("a", 1, "local:8500"), asks("b", 2, "any:8500"), asks("c", 3, "lan:8500"), asks("d", 4, "local:8501"),
+			svc("ui", 5, at(inst(1, claim5000), "127.0.0.1", 8500))),
+	}})
+	wantServed(t, r, "127.0.0.1:5000 consul/ui i1", "127.0.0.1:8501 consul/d d1", "192.0.2.1:8500 consul/c c1")
+	wantRefused(t, r, "consul/a a1|dill.listener=local:8500|taken by what dill itself asks (consul.address)",
+		"consul/b b1|dill.listener=any:8500|taken by what dill itself asks (consul.address)")
+
+	r = Compile(opt, Input{Snapshots: []source.Snapshot{snapshot("file", asks("servers", 1, "local:8500"))}})
+	wantServed(t, r, "127.0.0.1:8500 file/servers servers1")
+}
+
 // TestProxyIsThere: the proxy of an instance has a port, too, and what is behind
 // it is somewhere else.
 func TestProxyIsThere(t *testing.T) {
