@@ -2,11 +2,13 @@ package compile
 
 import (
 	"cmp"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"dill/controlplane/resolve"
 	"dill/dataplane/route"
 )
 
@@ -166,6 +168,9 @@ func parseProxy(s string) (*proxy, string) {
 		return nil, want
 	}
 	host := u.Hostname()
+	if _, err := netip.ParseAddr(host); err != nil && !resolve.ValidName(host) {
+		return nil, want // what is shown as a host may be a password whose @ was forgotten
+	}
 	port, err := strconv.ParseUint(cmp.Or(u.Port(), socksPort), 10, 16)
 	if err != nil || port == 0 {
 		return nil, want

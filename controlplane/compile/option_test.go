@@ -106,6 +106,37 @@ func TestWordsAreNotShown(t *testing.T) {
 	}
 }
 
+// TestNoSecretInAnyClaim: what stands behind another tag, behind a wrong
+// separator, or where a host should is no more for Peek than a value is.
+func TestNoSecretInAnyClaim(t *testing.T) {
+	for tag, claim := range map[string]string{
+		"dill.token:s3cret":                            "dill.token…",
+		"dill.token s3cret":                            "dill.token…",
+		"dill.strategy:s3cret":                         "dill.strategy…",
+		"dill.proxy socks5:/me:s3c=ret@h":              "dill.proxy=…",
+		"dill.listener=local:5001,dill.token=s3cret":   "dill.listener=local:5001,dill.token=…",
+		"dill.listener=local:5001 Dill.Token s3cret":   "dill.listener=local:5001 Dill.Token…",
+		"dill.listener=local:5001?token=s3cret":        "dill.listener=local:5001?token=***",
+		"dill.proxy=socks5://me:s3cret10.0.0.9:1080":   "dill.proxy=***",
+		"dill.proxy=socks5://me:s3cret:10.0.0.9:1080":  "dill.proxy=***",
+		"dill.weight=3,dill.proxy=socks5://me:s3cret@": "dill.weight=***",
+	} {
+		r := compileAll(consul(svc("web", 1, inst(1, claim5000, tag))))
+		if len(r.Refused) != 1 || r.Refused[0].Claim != claim || strings.Contains(r.Refused[0].Reason, "s3c") {
+			t.Errorf("%q: refused %+v, want %q", tag, r.Refused, claim)
+		}
+	}
+	for _, host := range []string{"http://h/?token=s3cret", "http://me:s3cret10.0.0.9:80", "http://me:s3cret@h"} {
+		in := inst(1, claim5000)
+		in.Host = host
+		for _, f := range compileAll(consul(svc("web", 1, in))).Refused {
+			if strings.Contains(f.Reason, "s3cret") {
+				t.Errorf("%q: refused %+v", host, f)
+			}
+		}
+	}
+}
+
 // TestClosedOptionsRefuseTheInstance: who asked for protection is not served
 // without it, the others are.
 func TestClosedOptionsRefuseTheInstance(t *testing.T) {

@@ -2,9 +2,12 @@ package compile
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"dill/controlplane/mask"
 )
 
 const (
@@ -26,29 +29,32 @@ func show(s string) string { return escape(s, maxShown, true) }
 // the password in Peek. Of a tag without a known key only the key is shown, and
 // of one that wants a word: any other word may be a secret in the wrong place. A
 // wrong number, duration or address explains itself only when it is seen.
-func showTag(tag string) string {
+func showTag(tag string) string { return show(maskTag(tag)) }
+
+func maskTag(tag string) string {
 	key, value, found := strings.Cut(tag, "=")
 	key, _, url := strings.Cut(key, "://")
+	if !known(key) && !strings.Contains(key, ",") {
+		key = mask.Name(key)
+	}
+	another := otherTag.FindStringIndex(value)
 	switch {
 	case url:
-		return show(key) + "://***"
+		return key + "://" + mask.Hidden
 	case !found:
-		return show(maskUser(key))
+		return mask.User(key)
 	case !known(key) || key == keyStrategy || key == keyProxyProtocol:
-		return show(maskUser(key)) + "=…"
+		return strings.TrimSuffix(mask.User(key), "…") + "=…"
 	case key == keyProxy || strings.Contains(value, "://"):
-		return key + "=***"
+		return key + "=" + mask.Hidden
+	case another != nil:
+		return key + "=" + mask.Address(value[:another[0]]) + maskTag(value[another[0]:])
 	}
-	return show(key + "=" + maskUser(value))
+	return key + "=" + mask.Address(value)
 }
 
-// maskUser hides everything before the last @.
-func maskUser(s string) string {
-	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		return "***" + s[i:]
-	}
-	return s
-}
+// otherTag finds another tag in the value of one.
+var otherTag = regexp.MustCompile(`(?i)` + regexp.QuoteMeta(tagPrefix))
 
 // printable reports whether s is UTF-8 that prints as it is, on one line.
 func printable(s string) bool {

@@ -3,6 +3,7 @@ package compile
 import (
 	"net/netip"
 
+	"dill/controlplane/mask"
 	"dill/controlplane/resolve"
 )
 
@@ -22,7 +23,7 @@ func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []n
 	case host == "":
 		return addrs, "no address"
 	case !resolve.ValidName(host):
-		return addrs, reason("%s is neither an IP address nor a host name", show(maskUser(host)))
+		return addrs, reason("%s is neither an IP address nor a host name", show(mask.Address(host)))
 	}
 	if why := badPort(port); why != "" {
 		return addrs, why

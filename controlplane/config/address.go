@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dill/controlplane/mask"
 )
 
 // localhost is the one name that stands for an address without being looked up.
@@ -71,7 +73,7 @@ func url(field *string, document bool, schemes []string) value {
 		u, err := neturl.Parse(s)
 		valid := err == nil && validURL(u, schemes) && (document || u.RawQuery == "")
 		return s, valid && len(s) <= 4096 && printable(s)
-	}, print: strconv.Quote, name: "URL", wants: wants, mask: mask}
+	}, print: strconv.Quote, name: "URL", wants: wants, mask: mask.URL}
 }
 
 func validURL(u *neturl.URL, schemes []string) bool {

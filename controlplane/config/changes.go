@@ -1,6 +1,10 @@
 package config
 
-import "strconv"
+import (
+	"strconv"
+
+	"dill/controlplane/mask"
+)
 
 // Change is a setting that differs between two configurations.
 type Change struct {
@@ -36,7 +40,7 @@ func NeedsRestart(changes []Change) []string {
 func (k Key) masked(c *Config) string {
 	v := k.field(c)
 	if k.Secret && v.literal() != `""` {
-		return `"` + hidden + `"`
+		return `"` + mask.Hidden + `"`
 	}
 	return v.masked()
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dill/controlplane/mask"
 )
 
 // Config is every setting after all layers were applied. It is never changed
@@ -108,7 +110,7 @@ func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return hidden
+	return mask.Hidden
 }
 
 // GoString keeps %#v from showing it.

@@ -2,11 +2,11 @@ package config
 
 import (
 	"fmt"
-	neturl "net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"dill/controlplane/mask"
 )
 
 // Error is why a configuration is refused. It has one line, and nothing secret
@@ -29,14 +29,11 @@ func (e *Error) Error() string {
 	return s + ": " + e.Want
 }
 
-// hidden stands for a secret in everything that is printed.
-const hidden = "***"
-
 // show prints a value of k for an Error, "" where it could be anything.
 func (k *Key) show(v any) string {
 	switch {
 	case k.Secret:
-		return strconv.Quote(hidden)
+		return strconv.Quote(mask.Hidden)
 	case k.field(new(Config)).free():
 		return ""
 	}
@@ -48,7 +45,7 @@ func (k *Key) show(v any) string {
 func show(v any) string {
 	switch v := v.(type) {
 	case string:
-		return strconv.Quote(shorten(mask(v)))
+		return strconv.Quote(shorten(mask.URL(v)))
 	case nil:
 		return "nothing"
 	case map[string]any:
@@ -73,40 +70,6 @@ func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
 		return !strconv.IsPrint(r)
 	}), " ")
-}
-
-var (
-	userinfo = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*://)?.*@`)
-)
-
-// mask hides what may be secret in a URL: everything before the @, since a
-// token may stand where the user does, and all that a query says.
-func mask(s string) string {
-	if u, err := neturl.Parse(s); err != nil || u.User != nil || u.Scheme == "" || u.Host == "" {
-		s = userinfo.ReplaceAllString(s, "${1}"+hidden+"@")
-	}
-	return maskQuery(s)
-}
-
-// maskQuery hides the values of a query, whatever they are called: no list of
-// names is complete. A fragment is hidden with them.
-func maskQuery(s string) string {
-	at := strings.IndexAny(s, "?#")
-	if at < 0 {
-		return s
-	}
-	at++
-	params := strings.Split(s[at:], "&")
-	for i, p := range params {
-		name, _, named := strings.Cut(p, "=")
-		switch {
-		case named && s[at-1] == '?':
-			params[i] = name + "=" + hidden
-		case p != "":
-			params[i] = hidden
-		}
-	}
-	return s[:at] + strings.Join(params, "&")
 }
 
 // nearest returns the candidate that s was probably meant to be, or "".

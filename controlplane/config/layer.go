@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"dill/controlplane/mask"
 	"dill/controlplane/regular"
 	"dill/controlplane/syntax"
 )
@@ -165,7 +166,8 @@ func within(section string) string {
 	return strings.Join(names, ", ")
 }
 
-// unknownKey does not show the value: nobody knows what it is.
+// unknownKey does not show the value: nobody knows what it is. A name without one
+// may be the rest of a value that was broken into lines.
 func unknownKey(s setting, name string) error {
 	names := make([]string, 0, len(keys))
 	for _, k := range keys {
@@ -181,7 +183,11 @@ func unknownKey(s setting, name string) error {
 	default:
 		want += "; the sections are " + sectionNames()
 	}
-	return &Error{s.place, oneLine(s.key), "", want}
+	key := oneLine(mask.Name(mask.Address(s.key)))
+	if v, ok := s.value.(string); ok && strings.Trim(v, "=") == "" && !isSection(section) && !strings.HasPrefix(s.key, envPrefix) {
+		key = ""
+	}
+	return &Error{s.place, key, "", want}
 }
 
 func sectionNames() string {

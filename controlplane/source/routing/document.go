@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"dill/controlplane/mask"
 	"dill/controlplane/source"
 )
 
@@ -62,7 +63,7 @@ func (m *Memory) Decode(f Format, data []byte) (Document, error) {
 	d := decoder{services: make(map[string]*source.Service, len(m.entries))}
 	for _, key := range t.unknown {
 		d.doc.Problems = append(d.doc.Problems, Problem{
-			Entry: -1, Field: quoted(key), Reason: "unknown field; want " + listKey,
+			Entry: -1, Field: quoted(mask.Name(key)), Reason: "unknown field; want " + listKey,
 		})
 	}
 	if n := len(t.entries); n > maxEntries {

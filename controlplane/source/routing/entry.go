@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dill/controlplane/mask"
 	"dill/controlplane/source"
 )
 
@@ -134,7 +135,7 @@ func (it *item) options(where string, fields map[string]any, known []string) map
 			field = where + "." + key
 		}
 		if !slices.Contains(options, key) {
-			opts[key] = option{fault: it.problem(tagPrefix+masked(key), quoted(field), "unknown field; want %s or an option: %s", strings.Join(known, ", "), strings.Join(options, ", "))}
+			opts[key] = option{fault: it.problem(tagPrefix+mask.Name(mask.Address(key)), quoted(mask.Name(field)), "unknown field; want %s or an option: %s", strings.Join(known, ", "), strings.Join(options, ", "))}
 			continue
 		}
 		value, err := optionText(key, fields[key])
@@ -210,7 +211,7 @@ func (it *item) backend(i int, v any, base []string, opts map[string]option) {
 		addr = field
 	}
 	it.instances = append(it.instances, source.Instance{
-		ID:          it.name + "/" + masked(addr),
+		ID:          it.name + "/" + mask.Address(addr),
 		Host:        host,
 		Port:        port,
 		Tags:        tags,

@@ -288,7 +288,9 @@ func TestProblemsKeepSecrets(t *testing.T) {
 	const secret = "hunter2"
 	doc, err := Decode(JSON, []byte(`{"prxy": "hunter2", "services": [
 		{"name": "a", "listener": "local:80", "proxy": ["socks5://u:hunter2@h:1"], "prxy": "socks5://u:hunter2@h:1",
-		 "backends": [{"address": 1, "proxy": {"password": "hunter2"}}, "socks5://u:hunter2@h:1"]}]}`))
+		 "backends": [{"address": 1, "proxy": {"password": "hunter2"}}, "socks5://u:hunter2@h:1"]},
+		{"name": "b", "listener": "local:81", "backends": ["http://u:p@h:80/?t=hunter2", "h:80?t=hunter2", "socks5://u:hunter210.0.0.1:80",
+		 {"address": "h:80", "token: hunter2": 1}], "pass=hunter2": 1, "pass hunter2": 1}]}`))
 	if err != nil || len(doc.Problems) < 4 {
 		t.Fatal(err, doc.Problems)
 	}
@@ -297,7 +299,7 @@ func TestProblemsKeepSecrets(t *testing.T) {
 			t.Errorf("problem tells the secret: %s", p)
 		}
 	}
-	for _, in := range doc.Services[0].Instances {
+	for _, in := range slices.Concat(doc.Services[0].Instances, doc.Services[1].Instances) {
 		if strings.Contains(in.ID, secret) || strings.Contains(strings.Join(in.Tags, " "), secret) {
 			t.Errorf("instance tells the secret: %s %q", in.ID, in.Tags)
 		}

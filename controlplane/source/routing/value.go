@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dill/controlplane/mask"
 )
 
 // text returns a scalar as one would write it in a tag, false for anything
@@ -100,20 +102,12 @@ func missing(fields map[string]any, field string) string {
 }
 
 // quoted makes foreign text fit for one line of a message. What looks like the
-// credentials of a URL is masked: a proxy may have been written into any field.
+// credentials of a URL is masked: one may have been written into any field.
 func quoted(s string) string {
 	const most = 64
-	s = masked(s)
+	s = mask.Address(s)
 	if len(s) > most {
 		return strconv.Quote(s[:most]) + "…"
 	}
 	return strconv.Quote(s)
-}
-
-// masked hides everything before the last @.
-func masked(s string) string {
-	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		return "***" + s[i:]
-	}
-	return s
 }
