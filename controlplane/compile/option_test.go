@@ -137,6 +137,21 @@ func TestNoSecretInAnyClaim(t *testing.T) {
 	}
 }
 
+// TestClosedOptionThatIsNoTagOfItsOwn: protection that was asked for in a tag that
+// cannot be read is protection that was asked for.
+func TestClosedOptionThatIsNoTagOfItsOwn(t *testing.T) {
+	for _, tag := range []string{
+		"dill.allow:10.0.0.0/8", "dill.allow 10.0.0.0/8", "dill.allowed=10.0.0.0/8",
+		"dill,dill.allow=10.0.0.0/8", "dill.listener=local:5001,dill.allow=10.0.0.0/8",
+		"dill.weight=3,Dill.Allow=10.0.0.0/8", "dill.proxy:socks5://10.0.0.9:1080", "dill.proxyprotocol=v1",
+	} {
+		r := compileAll(consul(svc("web", 1, inst(1, claim5000, tag))))
+		if len(r.Listeners) != 0 || len(r.Refused) != 1 || !strings.Contains(r.Refused[0].Reason, "not served without it") {
+			t.Errorf("%q: %d listeners, refused %+v", tag, len(r.Listeners), r.Refused)
+		}
+	}
+}
+
 // TestClosedOptionsRefuseTheInstance: who asked for protection is not served
 // without it, the others are.
 func TestClosedOptionsRefuseTheInstance(t *testing.T) {

@@ -95,15 +95,19 @@ func parseTags(tags []string, unread []source.Fault) *spec {
 		case !found:
 			why = "the tag has no value; want " + key + "=…"
 		}
+		within := closedWithin(tag, i)
+		if within != nil {
+			why = cmp.Or(why, severalTags)
+		}
 		switch {
 		case i < 0 && why != "":
 			s.missed = s.missed || meant == keyListener || meant == tagDill
-			s.bad(tag, why)
+			s.spoil(within, tag, why)
 		case i < 0:
 			s.claims = append(s.claims, value)
 		case why != "":
 			values[i].spoilt = true
-			s.spoil(&options[i], tag, why)
+			s.spoil(cmp.Or(within, &options[i]), tag, why)
 		case values[i].present && values[i].value != value:
 			values[i].spoilt = true
 			s.spoil(&options[i], key+"=", "given more than once with different values")
@@ -138,13 +142,15 @@ func meantKey(key string) string {
 	return meant
 }
 
+const severalTags = "several tags in one; want each as a tag of its own"
+
 // misspelt says why a tag with this key is none of dill's.
 func misspelt(key, meant string) string {
 	switch bare := strings.TrimSpace(key); {
 	case !known(meant) && meant != tagDill:
 		return "unknown tag"
 	case len(bare) > len(meant):
-		return "several tags in one; want each as a tag of its own"
+		return severalTags
 	case bare != meant:
 		return "tags are in lower case; want " + meant
 	}
@@ -160,14 +166,34 @@ func (s *spec) bad(tag, why string) {
 	s.faults = append(s.faults, fault{showTag(tag), reason("%s", why)})
 }
 
-// spoil reports a bad tag of an option, and what follows from it.
+// spoil reports a bad tag of an option, nil for that of none, and what follows
+// from it.
 func (s *spec) spoil(o *option, tag, why string) {
-	if o.closed {
+	switch {
+	case o == nil:
+		s.bad(tag, why)
+	case o.closed:
 		s.refused = true
 		s.bad(tag, why+"; the instance is not served without it")
-	} else {
+	default:
 		s.bad(tag, why+"; the default holds")
 	}
+}
+
+// closedWithin returns the closed option that a tag names without setting it:
+// behind another tag, or with a separator that is none. i is the option it sets,
+// <0 for none. nil = it names none.
+func closedWithin(tag string, i int) *option {
+	if i >= 0 && options[i].closed {
+		return nil // what is wrong with it refuses the instance
+	}
+	tag = strings.ToLower(tag)
+	for i := range options {
+		if o := &options[i]; o.closed && strings.Contains(tag, o.key) {
+			return o
+		}
+	}
+	return nil
 }
 
 // firstFaults cuts faults to maxFaults, the last of which counts the others.
