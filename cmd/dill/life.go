@@ -49,10 +49,10 @@ func (p *process) end(why string) int {
 
 	// Nothing decides about routes any more; the state file gets the last word.
 	p.runner.stop(nil)
-	settled := make(chan struct{})
+	settled, hurry := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(settled)
-		p.settle()
+		p.settle(hurry)
 	}()
 
 	// Peek goes on: it is of use to whoever wonders what is taking so long.
@@ -76,12 +76,15 @@ func (p *process) end(why string) int {
 				p.printCounters()
 			case syscall.SIGTERM, syscall.SIGINT:
 				log.Warn("second signal, not waiting any longer", keySignal, s.String())
+				if status == exitOK {
+					close(hurry)
+				}
 				status = exitFailed
 				cancel()
 			}
 		}
 	}
-	p.telling.end(lastWord)
+	p.telling.end(lastWord, hurry)
 	log.Info("dill ended")
 	return status
 }
@@ -90,14 +93,18 @@ func (p *process) end(why string) int {
 // to write the state file, and a bound where a file system or a server hangs.
 const lastWord = 2 * time.Second
 
+// lastChance is how long it waits after a second signal: what does not hang is
+// done by then.
+const lastChance = 200 * time.Millisecond
+
 // settle ends what decides about routes and what keeps them.
-func (p *process) settle() {
+func (p *process) settle(hurry <-chan struct{}) {
 	log := p.logging.log
-	if !p.deciding.end(lastWord) {
-		log.Warn("publisher does not end, not waiting any longer", keyTimeout, lastWord)
+	if !p.deciding.end(lastWord, hurry) {
+		log.Warn("publisher does not end, not waiting any longer")
 	}
-	if !p.keeping.end(lastWord) {
-		log.Error("last good table not saved, the file does not answer", keyPath, p.started.State.Path, keyTimeout, lastWord)
+	if !p.keeping.end(lastWord, hurry) {
+		log.Error("last good table not saved, the file does not answer", keyPath, p.started.State.Path)
 	}
 	p.resolver.Close()
 }

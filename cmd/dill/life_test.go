@@ -98,6 +98,28 @@ func TestEndIsBounded(t *testing.T) {
 	}
 }
 
+// After a second signal, what hangs is not waited for either.
+func TestSecondSignalWaitsForNothing(t *testing.T) {
+	p, _ := begun(t, "")
+	stuck := make(chan struct{})
+	defer close(stuck)
+	for _, s := range []*stage{&p.deciding, &p.keeping, &p.telling} {
+		s.wg.Go(func() { <-stuck })
+	}
+	status := make(chan int, 1)
+	go func() { status <- p.live(t.Context()) }()
+	began := time.Now()
+	p.signals <- syscall.SIGTERM
+	p.signals <- syscall.SIGTERM
+	p.signals <- syscall.SIGTERM
+	if got := ended(t, status); got != exitFailed {
+		t.Errorf("exit status %d", got)
+	}
+	if took := time.Since(began); took >= lastWord {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestWithinGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})

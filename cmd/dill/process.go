@@ -71,17 +71,22 @@ type stage struct {
 
 func (s *stage) begin() { s.ctx, s.cancel = context.WithCancel(context.Background()) }
 
-// end stops the goroutines and waits until they are gone, at most for limit. It
-// reports whether they are.
-func (s *stage) end(limit time.Duration) bool {
+// end stops the goroutines and waits until they are gone, at most for limit, and
+// hardly any longer once hurry is closed. It reports whether they are.
+func (s *stage) end(limit time.Duration, hurry <-chan struct{}) bool {
 	s.cancel()
 	gone := make(chan struct{})
 	go func() { s.wg.Wait(); close(gone) }()
-	select {
-	case <-gone:
-		return true
-	case <-time.After(limit):
-		return false
+	late := time.After(limit)
+	for {
+		select {
+		case <-gone:
+			return true
+		case <-hurry:
+			hurry, late = nil, time.After(lastChance)
+		case <-late:
+			return false
+		}
 	}
 }
 
