@@ -49,44 +49,63 @@ func (p *process) end(why string) int {
 
 	// Nothing decides about routes any more; the state file gets the last word.
 	p.runner.stop(nil)
-	settled, hurry := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(settled)
-		p.settle(hurry)
-	}()
 
 	// Peek goes on: it is of use to whoever wonders what is taking so long.
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	drained := make(chan error, 1)
-	go func() { drained <- p.engine.Shutdown(ctx) }()
-	status := exitOK
-	for drained != nil || settled != nil {
-		select {
-		case <-settled:
-			settled = nil
-		case err := <-drained:
-			drained = nil
-			if err != nil {
+	e := ending{p, make(chan struct{}), cancel, exitOK}
+	drained := make(chan struct{})
+	e.hear(func() {
+		go func() {
+			defer close(drained)
+			if p.engine.Shutdown(ctx) != nil {
 				log.Warn("connections reset that did not finish", keySessions, dataplane.Stats().Get("shutdown_reset"))
 			}
-		case s := <-p.signals:
+		}()
+		p.settle(e.hurry)
+		<-drained
+	}, p.printCounters)
+	e.hear(func() { p.telling.end(lastWord, e.hurry) }, func() {})
+	log.Info("dill ended")
+	return e.status
+}
+
+// ending is the end, as signals change it.
+type ending struct {
+	p      *process
+	hurry  chan struct{} // closed by the second signal
+	reset  func()        // resets the connections that are left
+	status int
+}
+
+// hear does something and hears signals meanwhile.
+func (e *ending) hear(do, counters func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	for {
+		select {
+		case <-done:
+			return
+		case s := <-e.p.signals:
 			switch s {
 			case syscall.SIGUSR1:
-				p.printCounters()
+				counters()
 			case syscall.SIGTERM, syscall.SIGINT:
-				log.Warn("second signal, not waiting any longer", keySignal, s.String())
-				if status == exitOK {
-					close(hurry)
-				}
-				status = exitFailed
-				cancel()
+				e.second(s.String())
 			}
 		}
 	}
-	p.telling.end(lastWord, hurry)
-	log.Info("dill ended")
-	return status
+}
+
+// second is what a second signal does, and a third one does no more.
+func (e *ending) second(signal string) {
+	if e.status != exitOK {
+		return
+	}
+	e.p.logging.log.Warn("second signal, not waiting any longer", keySignal, signal)
+	e.status = exitFailed
+	e.reset()
+	close(e.hurry)
 }
 
 // lastWord is how long the end waits for a goroutine that is told to go: enough

@@ -120,6 +120,27 @@ func TestSecondSignalWaitsForNothing(t *testing.T) {
 	}
 }
 
+// The counters are the last that may hang: everything else has ended, and still
+// a second signal is heard.
+func TestSecondSignalIsHeardToTheLast(t *testing.T) {
+	p, _ := begun(t, "")
+	stuck := make(chan struct{})
+	defer close(stuck)
+	p.telling.wg.Go(func() { <-stuck })
+	status := make(chan int, 1)
+	go func() { status <- p.live(t.Context()) }()
+	p.signals <- syscall.SIGTERM
+	<-p.telling.ctx.Done()
+	began := time.Now()
+	p.signals <- syscall.SIGTERM
+	if got := ended(t, status); got != exitFailed {
+		t.Errorf("exit status %d", got)
+	}
+	if took := time.Since(began); took >= lastWord {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestWithinGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})
