@@ -17,8 +17,8 @@ const (
 )
 
 // damper is a slog.Handler that keeps what flaps from filling the log. Lines
-// about one listener, about the claims of one owner, and about publications
-// share a budget each. Beyond it the newest is kept until there is budget again,
+// about one listener, about the claims of one owner, about publications, and those
+// of one phrase that sums up many listeners share a budget each. Beyond it the newest is kept until there is budget again,
 // and says then how many before it were held back: so the last word is always
 // told. It keeps the time at which it was said. Errors, debug lines, and lines
 // about anything else are not damped.
@@ -64,6 +64,10 @@ func subjectOf(r slog.Record) (about subject, ok bool) {
 			about = subject{a.Key, a.Value.String()}
 		case keyGeneration:
 			about = subject{key: a.Key}
+		case keyListeners:
+			if about.key == "" {
+				about = subject{a.Key, r.Message}
+			}
 		}
 		return true
 	})

@@ -69,6 +69,33 @@ func TestFlappingIsDamped(t *testing.T) {
 	})
 }
 
+// A service that asked for thirty other ports each time wrote 38 lines a second:
+// what opens or closes at once beyond twenty is summed up, without a listener or
+// an owner.
+func TestSumsAreDamped(t *testing.T) {
+	damped(t, func(log *slog.Logger, out *transcript, _ damper) {
+		phrases := []string{"ports opened", "ports closed", "listeners linger", "listeners no longer linger"}
+		for i := range 600 {
+			for _, phrase := range phrases {
+				log.Info(phrase, keyListeners, i)
+			}
+			log.Info("table published", keyGeneration, i, keyListeners, 30)
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(damperEvery)
+		synctest.Wait()
+		for _, phrase := range append(phrases, "table published") {
+			of := fmt.Sprintf("msg=%q", phrase)
+			if n := out.lines(of); n > damperBurst+8 || n < damperBurst {
+				t.Errorf("%q: %d lines in a minute", phrase, n)
+			}
+			if out.lines(of+" generation=599")+out.lines(of+" listeners=599") != 1 {
+				t.Errorf("%q: the last word was never told", phrase)
+			}
+		}
+	})
+}
+
 // One that flaps takes nothing from its neighbours, nor from what is no
 // flapping at all.
 func TestDampingIsPerSubject(t *testing.T) {

@@ -35,6 +35,7 @@ const (
 // Keys that the planes log and damper looks at.
 const (
 	keyListener   = "listener"
+	keyListeners  = "listeners"
 	keyOwner      = "owner"
 	keyGeneration = "generation"
 )
