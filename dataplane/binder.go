@@ -156,7 +156,7 @@ func (b *binder) follow() {
 	b.mu.Unlock()
 	left := make(leavers)
 	for _, t := range fresh {
-		left.note(b.table, t)
+		left.note(b.lastRoute, t)
 		for addr := range b.open {
 			if r := t.Lookup(addr); r != nil {
 				b.open[addr] = opened{r, t.Generation}
@@ -170,6 +170,15 @@ func (b *binder) follow() {
 			l.post(func() error { l.drainLeavers(left, t); return nil })
 		}
 	}
+}
+
+// lastRoute is the newest route that a table before had for addr: if it is open,
+// also one from before a table that did not have it.
+func (b *binder) lastRoute(addr netip.AddrPort) *route.Listener {
+	if o, open := b.open[addr]; open {
+		return o.route
+	}
+	return b.table.Lookup(addr)
 }
 
 // closeGone closes what the table does not have any more.

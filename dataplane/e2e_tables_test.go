@@ -58,6 +58,32 @@ func TestDrainOfSkippedTable(t *testing.T) {
 	}
 }
 
+// TestDrainAfterSkippedAbsence: so are those of a backend that left in a table
+// which did not have the listener at all, and which the binder had no time for.
+func TestDrainAfterSkippedAbsence(t *testing.T) {
+	const loops = 2
+	r := start(t, setup{cfg: dataplane.Config{Loops: loops}, backends: 2, serve: holds})
+	to := func(i int) *route.Listener {
+		ln := serving(r.front, r.backends[i].Addr())
+		ln.DrainTimeout = 50 * time.Millisecond
+		return ln
+	}
+	r.publish(t, to(0), serving(FreeAddr(t), r.backends[0].Addr()))
+	connected, drained := since("connected"), since("drain_reset")
+	client := Dial(t, r.front)
+	Eventually(t, "there is a session", func() bool { return connected() > 0 })
+	release := r.engine.HoldLoop(0)
+	defer release()
+	tasks := since("tasks")
+	r.swap(to(0))
+	Eventually(t, "the binder waits for the loop to close the other port", func() bool { return tasks() > 0 })
+	r.swap()
+	r.swap(to(1))
+	release()
+	Eventually(t, "the session is drained", func() bool { return drained() > 0 })
+	_ = client.Close()
+}
+
 // TestTwoProcessesWantTheSamePorts: of two processes that open the same ports
 // at the same moment each port has one, and one only.
 func TestTwoProcessesWantTheSamePorts(t *testing.T) {

@@ -174,10 +174,11 @@ func (v leavers) has(listener netip.AddrPort, b *route.Backend) bool {
 	return slices.ContainsFunc(v[listener], func(other *route.Backend) bool { return b.CompareTarget(other) == 0 })
 }
 
-// note adds the backends that old has and t has not, of listeners in both.
-func (v leavers) note(old, t *route.Table) {
+// note adds the backends that the last routes have and t has not, of
+// listeners in both.
+func (v leavers) note(last func(netip.AddrPort) *route.Listener, t *route.Table) {
 	for _, r := range t.Listeners {
-		before := old.Lookup(r.Addr)
+		before := last(r.Addr)
 		if before == nil || before == r {
 			continue
 		}
