@@ -18,9 +18,10 @@ var (
 )
 
 // URL hides what may be secret in what should be a URL: everything before the @,
-// since a token may stand where the user does, and all that a query says.
+// since a token may stand where the user does and have a slash in it, and all that
+// a query says.
 func URL(s string) string {
-	if u, err := neturl.Parse(s); err != nil || u.User != nil || u.Scheme == "" || u.Host == "" {
+	if u, err := neturl.Parse(s); err != nil || u.User != nil || u.Scheme == "" || u.Host == "" || strings.Contains(u.Path, "@") {
 		s = userinfo.ReplaceAllString(s, "${1}"+Hidden+"@")
 	}
 	return query(host(s))
