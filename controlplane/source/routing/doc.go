@@ -14,7 +14,7 @@
 //
 //	[[services]]
 //	  name     = "db"
-//	  listener = ["local:5432", "any:5432"]
+//	  listener = ["local:5432", "any:5433"]
 //	  backends = [
 //	    "10.0.0.7:5432",
 //	    { address = "10.0.0.8:5432", weight = 3, connect_timeout = "2s" },
