@@ -37,7 +37,8 @@
 // twice with different values is bad. Unknown dill.* tags do nothing, and neither
 // does a tag that is one of dill's but for blanks, capital letters or a comma
 // that joins it to another: it is named as that, and where it was meant for an
-// option, it is a bad value of that. An instance with the tag "dill" that asks for
+// option, it is a bad value of that. One that names a closed option, wherever in
+// it, costs the instance. An instance with the tag "dill" that asks for
 // no port is named, too. What a source could not read (source.Fault) counts like
 // a mistake in the tag it is about. All of it is reported as a Refusal, in text that is safe to print: escaped, one line,
 // shortened, and without any part of a proxy's credentials.
