@@ -142,7 +142,7 @@ func TestOneServiceBreaksConnections(t *testing.T) {
 			f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 				return strings.HasSuffix(r.URL.Path, "/zbad") && bad(w, r)
 			})
-			w := follow(t, Options{Address: f.URL}, func(s *Source) { s.client.prompt = 300 * time.Millisecond })
+			w := follow(t, Options{Address: f.URL}, func(s *Source) { s.client.prompt = time.Second })
 			stale := func(services string) func(source.Snapshot) bool {
 				return func(s source.Snapshot) bool {
 					return show(s) == services && s.Synced && len(s.Stale) == 1 && s.Stale[0].Service == "zbad"
@@ -320,7 +320,7 @@ func TestConfirmReadsEverythingAnew(t *testing.T) {
 	if err != nil || !got.Synced || len(got.Services) != 19 || len(got.Stale) != 1 || got.Stale[0].Service != "s07" {
 		t.Errorf("Confirm with one service failing: %s, stale %v, %v", show(got), got.Stale, err)
 	}
-	s.client.prompt = 2 * time.Second
+	s.client.prompt = 8 * time.Second
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
 		silent := strings.HasSuffix(r.URL.Path, "/s07")
 		if silent {
