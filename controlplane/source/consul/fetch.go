@@ -23,7 +23,7 @@ func (s *session) dispatch(now time.Time) (next time.Time) {
 	for _, t := range s.queue {
 		switch {
 		case s.view.services[t.name] != t:
-		case t.flying, s.flying >= fetchers:
+		case t.flying, s.flying >= fetchers, t.err != nil && s.retrying >= cap(s.retries):
 			rest = append(rest, t)
 		case t.stop == nil && !s.hintKnown:
 			// What changes after the fetch must be seen by the hint.
@@ -45,6 +45,10 @@ func (s *session) fetch(t *tracked, now time.Time) {
 	t.queued, t.flying = false, true
 	t.due = now.Add(maxPause) // what changes until then is one more fetch
 	s.flying++
+	again := t.err != nil
+	if again {
+		s.retrying++
+	}
 	q, from := query{}, fetched
 	if !t.empty.IsZero() {
 		q.consistent, from = true, confirmed
@@ -64,6 +68,9 @@ func (s *session) fetch(t *tracked, now time.Time) {
 		s.post(s.ctx, func() {
 			t.flying = false
 			s.flying--
+			if again {
+				s.retrying--
+			}
 			s.serviceRead(t, answer[reading]{value: value, reply: r, err: err}, from)
 		})
 	})
@@ -77,7 +84,7 @@ func (s *session) watchHint() {
 	var seen ledger
 	var cost time.Duration // of reading all checks
 	s.work.Go(func() {
-		watch(s, ctx,
+		watch(s, ctx, nil,
 			// Where that is a lot of work, it is done less often.
 			func(time.Time) time.Duration { return max(maxPause, min(4*cost, time.Second)) },
 			func(ctx context.Context, q query) (hint, reply, error) {

@@ -42,7 +42,7 @@ func (s *session) watchService(t *tracked) {
 	ctx, stop := context.WithCancel(s.ctx)
 	t.stop = stop
 	s.work.Go(func() {
-		watch(s, ctx, s.rest.wake,
+		watch(s, ctx, s.retries, s.rest.wake,
 			func(ctx context.Context, q query) (reading, reply, error) { return s.askService(ctx, t.name, q) },
 			func(a answer[reading]) { s.serviceRead(t, a, watched) })
 	})

@@ -14,6 +14,7 @@ const (
 	// kept from fetches, for sweeps and Confirm.
 	reserve    = 16
 	fetchers   = 12
+	retriers   = 6 // most of the fetches, and of the watches, that are about services that failed before
 	sweepers   = 4
 	confirmers = 8
 
@@ -47,14 +48,15 @@ var errRenew = errors.New("the token changed")
 // reach it by post.
 type session struct {
 	// Constant after newSession.
-	src    *Source
-	c      *client
-	ctx    context.Context // ends with the session
-	cancel context.CancelFunc
-	inbox  chan func()
-	fatal  chan error    // the first broken connection
-	slots  chan struct{} // one for each query that answers at once
-	token  string
+	src     *Source
+	c       *client
+	ctx     context.Context // ends with the session
+	cancel  context.CancelFunc
+	inbox   chan func()
+	fatal   chan error    // the first broken connection
+	slots   chan struct{} // one for each query that answers at once
+	retries chan struct{} // one for each of those about a watched service that failed before
+	token   string
 
 	work  sync.WaitGroup
 	rest  pacer        // of all watches of services together
@@ -80,6 +82,7 @@ type session struct {
 	// The tier beyond the budget.
 	queue     []*tracked // to fetch
 	flying    int        // fetches under way
+	retrying  int        // of those, of services that failed before
 	hintStop  context.CancelFunc
 	hintKnown bool      // the hint has a state to compare with
 	moved     time.Time // catalog changes not swept since, zero = none
@@ -109,9 +112,10 @@ type sessionState struct {
 func newSession(ctx context.Context, src *Source, c *client, v *view) *session {
 	s := &session{
 		src: src, c: c, view: v,
-		inbox: make(chan func()),
-		fatal: make(chan error, 1),
-		slots: make(chan struct{}, src.cfg.unwatched()),
+		inbox:   make(chan func()),
+		fatal:   make(chan error, 1),
+		slots:   make(chan struct{}, src.cfg.unwatched()),
+		retries: make(chan struct{}, max(min(retriers, src.cfg.unwatched()/2), 1)),
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.token, _ = src.token.get()
@@ -131,7 +135,7 @@ func (s *session) run() error {
 
 	s.work.Go(func() {
 		if !s.breaks(s.c.probe(s.ctx)) {
-			watch(s, s.ctx, new(pacer).wake, s.askCatalog, s.catalogRead)
+			watch(s, s.ctx, nil, new(pacer).wake, s.askCatalog, s.catalogRead)
 		}
 	})
 	tick := time.NewTicker(housekeeping)

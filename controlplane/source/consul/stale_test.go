@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -133,6 +134,40 @@ func TestServiceThatBreaksConnectionsStopsNoOther(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// However many services Consul does not answer for, a new one is read at once.
+func TestSilentServicesDelayNoOther(t *testing.T) {
+	for tier, most := range map[string]int{"watched": 0, "beyond": reserve + 4} {
+		t.Run(tier, func(t *testing.T) {
+			start := func(f *fake) {
+				for i := range 40 {
+					name := fmt.Sprintf("silent%d", i)
+					f.set(name, entry(name, name+"-1", 80))
+				}
+				f.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+					silent := strings.Contains(r.URL.Path, "/service/silent")
+					if silent {
+						<-r.Context().Done()
+					}
+					return silent
+				}
+			}
+			scripted(t, Config{MaxConnections: most}, start, func(t *testing.T, f *fake, o *observer) {
+				time.Sleep(3 * time.Minute)
+				for i := range 10 {
+					name := fmt.Sprintf("web%d", i)
+					f.set(name, entry(name, name+"-1", 80))
+					time.Sleep(time.Second)
+					synctest.Wait()
+					if s, _ := o.last(); s.Err != nil || len(instancesOf(s, name)) != 1 {
+						t.Errorf("%s after a second: %s", name, show(s))
+					}
+					time.Sleep(7 * time.Second)
+				}
+			})
+		})
 	}
 }
 

@@ -17,8 +17,9 @@ type answer[T any] struct {
 // watch asks for one thing again and again, each time waiting for it to change,
 // until ctx ends or the connection breaks, which ends the session. tell gets
 // every answer, on the session's own goroutine; what came back without a
-// change may still differ, because rights may have.
-func watch[T any](s *session, ctx context.Context, rest func(now time.Time) time.Duration,
+// change may still differ, because rights may have. What failed before is asked
+// again within share, if that is not nil.
+func watch[T any](s *session, ctx context.Context, share chan struct{}, rest func(now time.Time) time.Duration,
 	ask func(context.Context, query) (T, reply, error), tell func(answer[T])) {
 	var (
 		at     cursor
@@ -28,13 +29,15 @@ func watch[T any](s *session, ctx context.Context, rest func(now time.Time) time
 	for {
 		waited, began := at.wait, time.Now()
 		// One that answers at once is not what the budget is for.
-		if waited == 0 && !acquire(ctx, s.slots) {
-			return
+		release := func() {}
+		if waited == 0 {
+			var ok bool
+			if release, ok = s.turn(ctx, share, failed.failures > 0); !ok {
+				return
+			}
 		}
 		value, r, err := ask(ctx, query{index: waited})
-		if waited == 0 {
-			<-s.slots
-		}
+		release()
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -78,4 +81,21 @@ func watch[T any](s *session, ctx context.Context, rest func(now time.Time) time
 			return
 		}
 	}
+}
+
+// turn waits for a slot, and before that, for what failed before, for a place in
+// share: however many services Consul does not answer for, the others have their
+// turn. It returns how to give both back, and false when ctx ended first.
+func (s *session) turn(ctx context.Context, share chan struct{}, failed bool) (release func(), ok bool) {
+	if !failed || share == nil {
+		return func() { <-s.slots }, acquire(ctx, s.slots)
+	}
+	if !acquire(ctx, share) {
+		return nil, false
+	}
+	if !acquire(ctx, s.slots) {
+		<-share
+		return nil, false
+	}
+	return func() { <-s.slots; <-share }, true
 }
