@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -34,7 +35,7 @@ func begunOn(t *testing.T, settings string, log io.Writer) *process {
 	logging := newLogging(log, cfg.Log, nil)
 	sources, err := newSources(cfg, 1<<20, logging.log)
 	must(t, err)
-	p, err := start(cfg, nil, sources, logging, new(bytes.Buffer))
+	p, err := start(cfg, nil, sources, logging, new(bytes.Buffer), make(chan os.Signal, 8))
 	must(t, err)
 	return p
 }

@@ -15,7 +15,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"dill/controlplane/config"
 	"dill/dataplane"
@@ -116,6 +118,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitOK
 	}
 
+	// A supervisor may ask for a reload as soon as dill runs, and Go's own handling
+	// of these kills.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+
 	cfg, err := config.LoadWith(*path, environ)
 	if err != nil {
 		return refuse(err)
@@ -134,7 +142,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		}
 		return status
 	}
-	p, err := start(cfg, environ, wanted, logging, stdout)
+	p, err := start(cfg, environ, wanted, logging, stdout, signals)
 	if err != nil {
 		logging.flush()
 		fmt.Fprintln(stderr, "dill:", err)

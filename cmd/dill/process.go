@@ -90,14 +90,14 @@ func (s *stage) end(limit time.Duration, hurry <-chan struct{}) bool {
 	}
 }
 
-// start starts everything. next holds the sources, which were built from cfg.
-func start(cfg *config.Config, environ []string, next map[string]wanted, logging logging, stdout io.Writer) (*process, error) {
+// start starts everything. next holds the sources, which were built from cfg, and
+// signals what has been asked for since.
+func start(cfg *config.Config, environ []string, next map[string]wanted, logging logging, stdout io.Writer, signals chan os.Signal) (*process, error) {
 	p := &process{
 		started: cfg, config: cfg, environ: environ, logging: logging, stdout: stdout,
-		signals: make(chan os.Signal, 8), readings: make(chan reading, 1),
+		signals: signals, readings: make(chan reading, 1),
 	}
 	p.read = p.readSettings
-	// First of all, so that no signal finds Go's own handling, which kills.
 	signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	// A log collector that dies must not take the proxy with it.
 	signal.Ignore(syscall.SIGPIPE)
