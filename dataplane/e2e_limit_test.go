@@ -53,11 +53,11 @@ func TestIdleTimeout(t *testing.T) {
 // TestIdleTimeoutCountsFromLastByte: bytes in either direction keep a session
 // alive.
 func TestIdleTimeoutCountsFromLastByte(t *testing.T) {
-	eachMode(t, setup{cfg: dataplane.Config{IdleTimeout: 250 * time.Millisecond}}, func(t *testing.T, r *rig) {
+	eachMode(t, setup{cfg: dataplane.Config{IdleTimeout: time.Second}}, func(t *testing.T, r *rig) {
 		const n = 8
 		eachSide(t, r, func(t *testing.T, sender, reader *Peer) {
 			Play(t,
-				Role{Name: "sender", Peer: sender, Ops: []Op{WritePaced(n, 1, 50*time.Millisecond), HalfClose(), ReadToEOF(0)}},
+				Role{Name: "sender", Peer: sender, Ops: []Op{WritePaced(n, 1, 150*time.Millisecond), HalfClose(), ReadToEOF(0)}},
 				Role{Name: "reader", Peer: reader, Ops: []Op{ReadToEOF(n), Close()}})
 		})
 	})
