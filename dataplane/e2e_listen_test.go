@@ -2,6 +2,7 @@ package dataplane_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -121,6 +122,9 @@ func TestForeignPort(t *testing.T) {
 					t.Errorf("the reason %q does not say %q", err, want)
 				}
 			}
+			if is := errors.Is(err, route.ErrInUse); is != strings.Contains(test.says, "listens") || !errors.Is(err, syscall.EADDRINUSE) {
+				t.Errorf("%#v is a listener's: %v", err, is)
+			}
 			if got, err := Ask(other.Addr); got != "A" {
 				t.Errorf("the other listener answers %q, %v", got, err)
 			}
@@ -179,8 +183,8 @@ func TestPortInTimeWait(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "in use")
 	})
 	want := fmt.Sprintf("by what is left of the connection %v to %v (TIME-WAIT, free within ", addr, backend.Addr())
-	if err := r.engine.Listening()[addr]; !strings.Contains(err.Error(), want) {
-		t.Errorf("the reason %q does not say %q", err, want)
+	if err := r.engine.Listening()[addr]; !strings.Contains(err.Error(), want) || errors.Is(err, route.ErrInUse) {
+		t.Errorf("the reason %#v does not say %q", err, want)
 	}
 }
 

@@ -112,7 +112,8 @@ func (l *loop) rearmAll() {
 }
 
 // Listening tells of every listener in the newest table whether it is open:
-// nil, or why it is not yet. The map is the caller's.
+// nil, or why it is not yet: route.ErrInUse if another program listens there. The
+// map is the caller's.
 func (e *Engine) Listening() map[netip.AddrPort]error { return e.binder.listening() }
 
 // Shutdown closes all listeners, lets sessions finish until ctx ends, resets

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dill/dataplane/internal/sys"
+	"dill/dataplane/route"
 )
 
 // To list sockets costs the kernel a look at all there are, so that holders are
@@ -46,10 +47,11 @@ func (h *holders) look(lo, hi uint16, wanted bool, now time.Time) (looked bool) 
 var errNoHolder = errors.New("nobody has it any more")
 
 // of says who keeps dill from listening at addr: the listener, if there is one,
-// else a connection, else what is left of one.
-func (h *holders) of(addr netip.AddrPort) (string, error) {
+// else a connection, else what is left of one. Where the kernel does not tell it
+// may be a listener.
+func (h *holders) of(addr netip.AddrPort) (text string, listens bool, err error) {
 	if h.err != nil {
-		return "", h.err
+		return "", true, h.err
 	}
 	var who sys.Holder
 	found := 0
@@ -62,13 +64,13 @@ func (h *holders) of(addr netip.AddrPort) (string, error) {
 		}
 	}
 	if found == 0 {
-		return "", errNoHolder
+		return "", false, errNoHolder
 	}
-	text := describe(who)
+	text = describe(who)
 	if found > 1 {
 		text += fmt.Sprintf(" and %d more", found-1)
 	}
-	return text, nil
+	return text, who.State == sys.Listening, nil
 }
 
 func describe(h sys.Holder) string {
@@ -152,11 +154,11 @@ func (b *binder) warn(addr netip.AddrPort, e sys.Errno, why error, remedy string
 
 // explain says why addr cannot be opened, and what to do about it if anything.
 func (b *binder) explain(addr netip.AddrPort, e sys.Errno) (remedy string, err error) {
-	why := ""
+	why, inUse := "", false
 	switch {
 	case e == sys.EADDRINUSE:
-		who, err := b.holders.of(addr)
-		if err != nil {
+		var who string
+		if who, inUse, err = b.holders.of(addr); err != nil {
 			who = "by another program, or as the source port of a connection"
 		}
 		why = " " + who
@@ -168,5 +170,14 @@ func (b *binder) explain(addr netip.AddrPort, e sys.Errno) (remedy string, err e
 	case sys.Scarce(e):
 		why = fmt.Sprintf(": %d connections and %d open ports leave no room for another", b.engine.sessions.Load(), len(b.open))
 	}
-	return remedy, fmt.Errorf("listen %s: %w%s", addr, e, why)
+	err = fmt.Errorf("listen %s: %w%s", addr, e, why)
+	if inUse {
+		err = inUseError{err}
+	}
+	return remedy, err
 }
+
+// inUseError is a route.ErrInUse that says more.
+type inUseError struct{ error }
+
+func (e inUseError) Unwrap() []error { return []error{route.ErrInUse, e.error} }

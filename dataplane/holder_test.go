@@ -57,14 +57,17 @@ func TestHolderNamed(t *testing.T) {
 		{"another family", "[::1]:5000", []sys.Holder{listens("127.0.0.1:5000")}, ""},
 	} {
 		h := holders{list: tt.list}
-		got, err := h.of(at(tt.addr))
+		got, listens, err := h.of(at(tt.addr))
+		if listens != strings.Contains(tt.want, "listens at") {
+			t.Errorf("%s: listens %v", tt.name, listens)
+		}
 		if (err != nil) != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, %v; want %q", tt.name, got, err, tt.want)
 		}
 	}
 	h := holders{err: sys.EPERM}
-	if who, err := h.of(at("127.0.0.1:5000")); err == nil {
-		t.Errorf("not known, and yet %q", who)
+	if who, listens, err := h.of(at("127.0.0.1:5000")); err == nil || !listens {
+		t.Errorf("not known, and yet %q, listens %v", who, listens)
 	}
 }
 

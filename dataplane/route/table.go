@@ -24,6 +24,7 @@
 package route
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -88,6 +89,11 @@ type Refusal struct {
 	Claim    string // the tag or address asked for, escaped and shortened
 	Reason   string // one line; names what would be accepted
 }
+
+// ErrInUse is why a listener is not open at whose address and port another
+// program listens, or may, where the kernel does not tell. A connection that has
+// the port is none: it goes.
+var ErrInUse = errors.New("another program listens there")
 
 // NewTable builds the generation that follows prev, which may be nil.
 //
