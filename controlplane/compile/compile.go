@@ -60,6 +60,11 @@ type Input struct {
 	// Bound are the addresses that dill listens on now, sorted.
 	Bound []netip.AddrPort
 
+	// InUse are the addresses, sorted, that dill has tried to listen on while
+	// another program did. Where a backend of another service is registered at
+	// that port, at whatever address of this host, they are taken to be its.
+	InUse []netip.AddrPort
+
 	// Reopening are the owners of listeners that dill had before it was started
 	// again, and is about to bind: these claims are not refused for a backend
 	// that is registered there.
@@ -79,6 +84,10 @@ type Result struct {
 
 	// Refused is sorted by service. All of its texts are safe to print.
 	Refused []route.Refusal
+
+	// InUse are those of Input.InUse, sorted, that claims are refused for. Since
+	// nobody tries them any more, the next input has them from here.
+	InUse []netip.AddrPort
 }
 
 // Compile works out which service gets which listener, and with what backends.
@@ -91,6 +100,7 @@ type compiler struct {
 	in Input
 
 	incumbents map[uint16][]netip.AddrPort // of in, by port; nil until a dispute
+	refused    []netip.AddrPort            // addresses that are in use, see Result.InUse
 
 	// What went into the listener that is being built.
 	named   bool     // host names
@@ -123,6 +133,8 @@ func (c *compiler) compile() Result {
 	for _, s := range services {
 		r.Refused = append(r.Refused, s.refusals()...)
 	}
+	slices.SortFunc(c.refused, netip.AddrPort.Compare)
+	r.InUse = slices.Compact(c.refused)
 	return r
 }
 

@@ -63,7 +63,10 @@
 //
 // A claim takes nothing from anybody before dill has bound it. Where a backend
 // of another service is registered, healthy or not, that would catch its
-// connections or its port, the claim is refused. Where dill has bound the
+// connections or its port, the claim is refused. So it is where such a backend is
+// registered at another address of this host and the claim's own is found in use
+// (Input.InUse): a program that is bound to all addresses is registered at one.
+// Where each is bound to its own, both are served. Where dill has bound the
 // address first it is the backend that is refused: connections to it would
 // reach dill itself. A service whose own backend stands at its own claim is
 // served without that backend there. The port at which a source is asked on this

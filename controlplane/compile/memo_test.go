@@ -19,7 +19,7 @@ func step(in Input, r *rand.Rand) Input {
 	in.Snapshots = slices.Clone(in.Snapshots)
 	switch r.IntN(8) {
 	case 0:
-		in.Incumbents = other.Incumbents
+		in.Incumbents, in.InUse = other.Incumbents, other.InUse
 		return in
 	case 1:
 		in.Snapshots = in.Snapshots[:max(1, len(in.Snapshots)-1)]

@@ -42,10 +42,14 @@ func world(r *rand.Rand) Input {
 			s.Services = append(s.Services, sv)
 		}
 		in.Snapshots = append(in.Snapshots, s)
+		if a := ap(pick("127.0.0.1:5000", "0.0.0.0:5000", "192.0.2.1:5000", "[::]:5000")); !slices.Contains(in.InUse, a) {
+			in.InUse = append(in.InUse, a)
+		}
 		for range r.IntN(3) {
 			in.Incumbents[ap(pick("127.0.0.1:5000", "0.0.0.0:5000", "127.0.0.1:5001", "[::]:5000"))] = from + "/s" + fmt.Sprint(r.IntN(5))
 		}
 	}
+	slices.SortFunc(in.InUse, netip.AddrPort.Compare)
 	return in
 }
 

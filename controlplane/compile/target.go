@@ -108,12 +108,12 @@ func (c *compiler) reaches(dst, own netip.Addr) bool {
 	if dst.IsUnspecified() {
 		dst = loopback(dst)
 	}
-	switch {
-	case dst == own:
-		return true
-	case !own.IsUnspecified() || own.Is4() != dst.Is4():
-		return false
-	case dst.IsLoopback():
+	return dst == own || own.IsUnspecified() && own.Is4() == dst.Is4() && c.here(dst)
+}
+
+// here reports whether a connection to dst arrives at this host.
+func (c *compiler) here(dst netip.Addr) bool {
+	if dst.IsUnspecified() || dst.IsLoopback() {
 		return true
 	}
 	c.asked = true

@@ -11,6 +11,11 @@ import (
 // backend that is refused. A service that claims the port itself does not get it
 // from the incumbent by a backend that it registers there. Neither is the port
 // given away at which a source is asked.
+//
+// One port may well be several services', each at an address of its own of this
+// host. Where another program listens at the very address of the claim, though,
+// the backend is taken to be that program, whichever address it is registered at:
+// bound to 0.0.0.0 it could not be started again once dill had the port.
 func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 	var fresh portSet
 	for _, cl := range claims {
@@ -26,23 +31,50 @@ func (c *compiler) vacant(services []*service, claims []*claim) []*claim {
 		if c.had(cl) {
 			return false
 		}
-		if setting := c.upstream(cl); setting != "" {
-			cl.refuse(reason("taken by what dill itself asks (%s)", setting))
-			return true
+		why := c.taken(cl, there[cl.addr.Port()])
+		if why != "" {
+			cl.refuse(why)
 		}
-		for _, b := range there[cl.addr.Port()] {
-			if c.hinders(b.by, cl) && c.reaches(b.at.Addr(), cl.addr.Addr()) {
-				cl.refuse(reason("taken by a backend of %s (%s at %s)", show(b.by.owner), show(b.instance), b.at))
-				return true
-			}
-		}
-		return false
+		return why != ""
 	})
 }
 
-// upstream is the setting that names what cl would take the port of, "" if none
-// does or cl may.
-func (c *compiler) upstream(cl *claim) string {
+// taken says who has the port of cl, "" if nobody is known to have it.
+func (c *compiler) taken(cl *claim, there []resident) (why string) {
+	why = c.occupant(cl, there, func(a netip.Addr) bool { return c.reaches(a, cl.addr.Addr()) })
+	if why != "" || !c.inUse(cl.addr) {
+		return why
+	}
+	if why = c.occupant(cl, there, c.here); why == "" {
+		return ""
+	}
+	c.refused = append(c.refused, cl.addr)
+	return reason("%s: %s is in use", why, cl.addr)
+}
+
+// occupant says what stands in the way of cl, "" for nothing, of what is at its
+// port and at an address for which at is true.
+func (c *compiler) occupant(cl *claim, there []resident, at func(netip.Addr) bool) string {
+	if setting := c.upstream(cl, at); setting != "" {
+		return reason("taken by what dill itself asks (%s)", setting)
+	}
+	for _, b := range there {
+		if c.hinders(b.by, cl) && at(b.at.Addr()) {
+			return reason("taken by a backend of %s (%s at %s)", show(b.by.owner), show(b.instance), b.at)
+		}
+	}
+	return ""
+}
+
+// inUse reports whether another program is known to listen at addr.
+func (c *compiler) inUse(addr netip.AddrPort) bool {
+	_, is := slices.BinarySearchFunc(c.in.InUse, addr, netip.AddrPort.Compare)
+	return is
+}
+
+// upstream is the setting that names what is asked at the port of cl and at an
+// address for which at is true, "" if none does or cl may take it.
+func (c *compiler) upstream(cl *claim, at func(netip.Addr) bool) string {
 	if cl.by.from == slices.Index(sourceOrder, "file") {
 		return ""
 	}
@@ -51,7 +83,7 @@ func (c *compiler) upstream(cl *claim) string {
 			continue
 		}
 		addrs, _ := c.targets(nil, u.Host, u.Port)
-		if slices.ContainsFunc(addrs, func(a netip.AddrPort) bool { return c.reaches(a.Addr(), cl.addr.Addr()) }) {
+		if slices.ContainsFunc(addrs, func(a netip.AddrPort) bool { return at(a.Addr()) }) {
 			return u.Setting
 		}
 	}

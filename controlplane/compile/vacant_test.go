@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,82 @@ func TestClaimOnABackendsPortTakesNothing(t *testing.T) {
 				t.Errorf("%s with %v %s port 6000: refused %+v", tt.claim, h, tt.host, r.Refused)
 			}
 		}
+	}
+}
+
+// TestBackendThatIsBoundToAllAddresses, whichever of this host's it is registered
+// at, could not be started again if dill took one from it while it is away. Found
+// in use, the address is refused for as long as the backend is registered; where
+// each has an address of its own, the same port is served beside it.
+func TestBackendThatIsBoundToAllAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		claim, inUse, host string
+		taken              bool
+	}{
+		{"local:6000", "127.0.0.1:6000", "192.0.2.1", true},
+		{"local:6000", "127.0.0.1:6000", "127.0.0.2", true},
+		{"local:6000", "127.0.0.1:6000", "2001:db8::1", true}, // [::] is for IPv4 as well
+		{"lan:6000", "192.0.2.1:6000", "127.0.0.1", true},
+		{"lan:6000", "192.0.2.1:6000", "0.0.0.0", true},
+		{"any6:6000", "[::]:6000", "192.0.2.1", true},
+		{"local:6000", "127.0.0.1:6000", "10.0.0.9", false}, // of another host
+		{"local:6000", "192.0.2.1:6000", "127.0.0.2", false},
+		{"local:6001", "127.0.0.1:6001", "192.0.2.1", false}, // another port
+	} {
+		in := Input{InUse: []netip.AddrPort{ap(tt.inUse)}, Snapshots: []source.Snapshot{consul(
+			svc("a", 9, health(at(inst(1, "dill.listener=local:5000"), tt.host, 6000), source.Critical)), asks("b", 1, tt.claim))}}
+		check := func(when string, taken bool) Result {
+			t.Helper()
+			r := Compile(config(), in)
+			why := "taken by a backend of consul/a (i1 at " + netip.AddrPortFrom(netip.MustParseAddr(tt.host), 6000).String() + "): " + tt.inUse + " is in use"
+			if is := len(r.Refused) == 1 && r.Refused[0].Service == "consul/b" && r.Refused[0].Reason == why; is != taken || !taken && len(r.Refused) > 0 {
+				t.Errorf("%+v, %s: refused %+v", tt, when, r.Refused)
+			}
+			if kept := len(r.InUse) > 0; kept != taken || taken && !slices.Equal(r.InUse, in.InUse) {
+				t.Errorf("%+v, %s: %v is kept in mind", tt, when, r.InUse)
+			}
+			return r
+		}
+		in.InUse = check("tried", tt.taken).InUse
+		check("not tried any more", tt.taken)
+		in.Bound = []netip.AddrPort{ap(tt.inUse)}
+		check("bound", false)
+		in.Bound, in.Reopening = nil, map[netip.AddrPort]string{ap(tt.inUse): "consul/b"}
+		check("bound before a restart", false)
+		in.Reopening, in.Snapshots[0].Services = nil, in.Snapshots[0].Services[1:]
+		check("deregistered", false)
+	}
+}
+
+// TestOwnBackendDoesNotRefuseItsClaim, as it never did.
+func TestOwnBackendDoesNotRefuseItsClaim(t *testing.T) {
+	in := Input{InUse: []netip.AddrPort{ap("127.0.0.1:6000")}, Snapshots: []source.Snapshot{consul(
+		svc("a", 1, at(inst(1, "dill.listener=local:6000"), "192.0.2.1", 6000)))}}
+	r := Compile(config(), in)
+	wantServed(t, r, "127.0.0.1:6000 consul/a i1")
+	if len(r.InUse) > 0 {
+		t.Errorf("%v is kept in mind", r.InUse)
+	}
+}
+
+// TestProxyOnAllAddresses: what holds for a backend holds for its proxy, and for
+// what dill itself asks.
+func TestProxyOnAllAddresses(t *testing.T) {
+	opt := config()
+	opt.Upstreams = []Upstream{{"consul.address", "192.0.2.1", 8500}}
+	in := Input{
+		InUse: []netip.AddrPort{ap("127.0.0.1:6001"), ap("127.0.0.1:8500")},
+		Snapshots: []source.Snapshot{
+			consul(svc("a", 1, at(inst(1, claim5000, "dill.proxy=socks5://192.0.2.1:6001"), "10.0.0.9", 80)), asks("b", 2, "local:6001", "local:8500")),
+			snapshot("file", asks("servers", 1, "local:8500")),
+		},
+	}
+	r := Compile(opt, in)
+	wantServed(t, r, "127.0.0.1:5000 consul/a i1", "127.0.0.1:8500 file/servers servers1")
+	wantRefused(t, r, "consul/b b1|dill.listener=local:6001|taken by a backend of consul/a (i1 at 192.0.2.1:6001): 127.0.0.1:6001 is in use",
+		"consul/b b1|dill.listener=local:8500|taken by what dill itself asks (consul.address): 127.0.0.1:8500 is in use")
+	if !slices.Equal(r.InUse, in.InUse) {
+		t.Errorf("kept in mind: %v", r.InUse)
 	}
 }
 
