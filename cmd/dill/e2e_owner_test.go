@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"dill/controlplane/consultest"
 	"dill/dataplane/dptest"
@@ -233,4 +234,54 @@ func TestPortOfConsulIsLeftToConsul(t *testing.T) {
 	r.says(`msg="consul is not current"`)
 	must(t, agent.Restart(t.Context()))
 	r.says(`msg="consul is current again"`)
+}
+
+// A backend that is bound to all addresses gets its port back when it is started
+// again, whichever address it is registered at and whoever claims that port on
+// another. Where each is bound to an address of its own, both are served, also
+// after a restart of dill.
+func TestBackendOnAllAddressesIsNotLockedOut(t *testing.T) {
+	t.Parallel()
+	if !isolated(t, "ip") {
+		return
+	}
+	inThisNetwork(t, "addr add 10.77.0.1/32 dev lo")
+	here := netip.MustParseAddr("10.77.0.1")
+	agent := consultest.New(t, consultest.Options{})
+	r := launch(t, fmt.Sprintf("consul.address = %q\nlisteners.linger = '100ms'\n", agent.Addr()))
+	everywhere := dptest.ListenOn(t, netip.AddrPortFrom(netip.IPv4Unspecified(), freeAddr(t).Port()), dptest.Socket{}, dptest.Say("a"))
+	port := everywhere.Addr().Port()
+	front, claimed, both := freeAddr(t), netip.AddrPortFrom(label(t), port), freeAddr(t)
+	register(t, agent, "a", "a-1", netip.AddrPortFrom(here, port), front)
+	r.answers(front, "a")
+
+	h, own := saying(t, "h"), freeAddr(t)
+	register(t, agent, "h", "h-1", h.Addr(), claimed, own)
+	r.answers(own, "h")
+	refused := fmt.Sprintf(`\n├ consul/h \S*/h-1 dill.listener=local:%d: taken by a backend of consul/a \(\S*/a-1 at %v:%d\): %v is in use\n`, port, here, port, claimed)
+	r.peekSays(refused)
+	for range 2 {
+		everywhere.Stop()
+		dptest.Steady(t, time.Second, "nobody takes the port of a backend that is away", func() bool { return !dptest.Listening(t, claimed) })
+		everywhere.Start(t)
+		r.answers(front, "a")
+	}
+
+	one := dptest.ListenOn(t, netip.AddrPortFrom(here, both.Port()), dptest.Socket{}, dptest.Say("one"))
+	onward := freeAddr(t)
+	register(t, agent, "one", "one-1", one.Addr(), onward)
+	two := saying(t, "two")
+	register(t, agent, "two", "two-1", two.Addr(), both)
+	for range 2 {
+		r.answers(onward, "one")
+		r.answers(both, "two")
+		r.shows(both, two.Addr())
+		r.signal(syscall.SIGTERM)
+		r.exits(exitOK)
+		r.start()
+		r.peekSays(refused)
+	}
+	everywhere.Stop()
+	must(t, agent.Deregister("a-1"))
+	r.answers(claimed, "h")
 }

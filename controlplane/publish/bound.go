@@ -1,16 +1,23 @@
 package publish
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"dill/controlplane/compile"
+	"dill/dataplane/route"
 )
 
 // bound is what the plane listens on.
 type bound struct {
 	addrs []netip.AddrPort // sorted, as of the last look
+
+	// inUse are listeners of the table, sorted, at which another program listened
+	// at the last look. givenUp are those, sorted, that are in no table any more
+	// because of that; compile.Result.InUse says for how long.
+	inUse, givenUp []netip.AddrPort
 
 	// reopening are the listeners of a former life, with their owners, until the
 	// plane has had a second to bind them: what dill had first it keeps through a
@@ -24,21 +31,32 @@ func newBound(owners map[netip.AddrPort]string) bound {
 }
 
 // input tells the compiler what is bound.
-func (b *bound) input(in *compile.Input) { in.Bound, in.Reopening = b.addrs, b.reopening }
+func (b *bound) input(in *compile.Input) {
+	in.Bound, in.Reopening, in.InUse = b.addrs, b.reopening, b.inUse
+	if len(b.givenUp) > 0 {
+		in.InUse = slices.Concat(b.inUse, b.givenUp)
+		slices.SortFunc(in.InUse, netip.AddrPort.Compare)
+	}
+}
 
-// look asks the plane what it has bound, and reports whether that has changed.
+// look asks the plane what it has bound and what others have, and reports whether
+// that has changed.
 func (p *Publisher) look() bool {
 	open := p.cfg.Plane.Listening()
 	addrs := make([]netip.AddrPort, 0, len(open))
+	var inUse []netip.AddrPort
 	for _, l := range p.table.Listeners { // sorted
-		if err, known := open[l.Addr]; known && err == nil {
+		switch err, known := open[l.Addr]; {
+		case known && err == nil:
 			addrs = append(addrs, l.Addr)
+		case errors.Is(err, route.ErrInUse):
+			inUse = append(inUse, l.Addr)
 		}
 	}
-	if slices.Equal(addrs, p.bound.addrs) {
+	if slices.Equal(addrs, p.bound.addrs) && slices.Equal(inUse, p.bound.inUse) {
 		return false
 	}
-	p.bound.addrs = addrs
+	p.bound.addrs, p.bound.inUse = addrs, inUse
 	return true
 }
 

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dill/controlplane/source"
@@ -78,6 +80,86 @@ func TestClaimThatIsNotBoundGivesWay(t *testing.T) {
 		w.tell("consul", on(6000, svc("a", 5000, "n1")))
 		w.serves("registered there", "5000=n1")
 		w.refuses("registered there", "file/b: taken by a backend of consul/a")
+	})
+}
+
+// at is on, at another address.
+func at(host string, port int, s source.Service) source.Service {
+	s = on(port, s)
+	for i := range s.Instances {
+		s.Instances[i].Host = host
+	}
+	return s
+}
+
+// A port that another program has, while a backend is registered at it on another
+// address of this host, is that backend's also while it is away for a moment:
+// bound to all addresses it could not come back.
+func TestBackendOnAllAddressesGetsItsPortBack(t *testing.T) {
+	within(t, func(w *world) {
+		const refused = "file/b: taken by a backend of consul/a (n1 at 127.0.0.2:6000): 127.0.0.1:6000 is in use"
+		w.plane.take(local(6000), true)
+		a, b := at("127.0.0.2", 6000, svc("a", 5000, "n1")), svc("b", 6000, "n2")
+		w.tell("consul", a)
+		w.tell("file", b)
+		w.wait(spacing)
+		w.serves("tried", "5000=n1", "6000=n2")
+		w.wait(lookEvery + spacing)
+		w.serves("in use", "5000=n1")
+		w.refuses("in use", refused)
+		w.plane.take(local(6000), false)
+		for range 3 {
+			w.wait(time.Minute)
+			w.tell("consul", a)
+			w.tell("file", b)
+			w.serves("a is away", "5000=n1")
+			w.refuses("a is away", refused)
+		}
+		w.Configure(w.settings())
+		synctest.Wait()
+		w.serves("new settings", "5000=n1")
+
+		w.tell("file")
+		w.wait(time.Second)
+		w.tell("file", b)
+		w.serves("the claim is a new one, and the port is free", "5000=n1", "6000=n2")
+		w.wait(time.Minute)
+		w.serves("bound", "5000=n1", "6000=n2")
+	})
+	within(t, func(w *world) {
+		w.plane.take(local(6000), true)
+		w.tell("file", svc("b", 6000, "n2"))
+		w.tell("consul", at("127.0.0.2", 6000, svc("a", 5000, "n1")))
+		w.wait(time.Minute)
+		w.serves("in use", "5000=n1")
+		w.tell("consul")
+		w.serves("a is deregistered", "6000=n2")
+		w.plane.take(local(6000), false)
+		w.tell("consul", at("127.0.0.2", 6000, svc("a", 5000, "n1")))
+		w.wait(time.Minute)
+		w.serves("dill was first", "5000=n1", "6000=n2")
+	})
+}
+
+// One port on several addresses of this host is for several services, also after
+// a restart; and what a connection has comes free.
+func TestPortOnSeveralAddressesIsForSeveral(t *testing.T) {
+	several := func(w *world) {
+		for range 3 {
+			w.tell("consul", at("127.0.0.2", 6000, svc("a", 5000, "n1")))
+			w.tell("file", svc("b", 6000, "n2"))
+			w.wait(time.Minute)
+			w.serves("each has its own", "5000=n1", "6000=n2")
+			w.refuses("each has its own")
+		}
+	}
+	within(t, several)
+	within(t, several, func(c *Config) {
+		c.Restored = state.State{Saved: time.Now(), Owners: map[netip.AddrPort]string{local(5000): "consul/a", local(6000): "file/b"}}
+	})
+	within(t, func(w *world) {
+		w.plane.fail(local(6000), syscall.EADDRINUSE)
+		several(w)
 	})
 }
 

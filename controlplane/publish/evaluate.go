@@ -104,6 +104,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 	}
 	p.lingering = c.lingers.until
 	p.idle = c.compiled.Idle
+	p.bound.givenUp = c.compiled.InUse
 	p.cfg.Names.Sweep()
 
 	p.due = c.due

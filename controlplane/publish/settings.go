@@ -43,7 +43,7 @@ type Plane interface {
 	Publish(t *route.Table)
 
 	// Listening tells of every listener in the newest table whether it is open:
-	// nil, or why it is not yet.
+	// nil, or why it is not yet: route.ErrInUse if another program listens there.
 	Listening() map[netip.AddrPort]error
 }
 

@@ -172,13 +172,13 @@ func ports(n int) []string {
 	return out
 }
 
-// plane notes what is published and when, and opens every listener but those in
-// taken.
+// plane notes what is published and when, and opens every listener but those that
+// fail.
 type plane struct {
 	mu     sync.Mutex
 	tables []*route.Table
 	times  []time.Time
-	taken  map[netip.AddrPort]bool
+	fails  map[netip.AddrPort]error
 }
 
 func (p *plane) Listening() map[netip.AddrPort]error {
@@ -187,10 +187,7 @@ func (p *plane) Listening() map[netip.AddrPort]error {
 	m := make(map[netip.AddrPort]error)
 	if len(p.tables) > 0 {
 		for _, l := range p.tables[len(p.tables)-1].Listeners {
-			m[l.Addr] = nil
-			if p.taken[l.Addr] {
-				m[l.Addr] = errors.New("address already in use")
-			}
+			m[l.Addr] = p.fails[l.Addr]
 		}
 	}
 	return m
@@ -198,12 +195,21 @@ func (p *plane) Listening() map[netip.AddrPort]error {
 
 // take has another process listen at addr, or stop doing so.
 func (p *plane) take(addr netip.AddrPort, is bool) {
+	if is {
+		p.fail(addr, fmt.Errorf("listen %v: %w", addr, route.ErrInUse))
+	} else {
+		p.fail(addr, nil)
+	}
+}
+
+// fail has addr not be opened, or be opened from now on if err is nil.
+func (p *plane) fail(addr netip.AddrPort, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.taken == nil {
-		p.taken = make(map[netip.AddrPort]bool)
+	if p.fails == nil {
+		p.fails = make(map[netip.AddrPort]error)
 	}
-	p.taken[addr] = is
+	p.fails[addr] = err
 }
 
 func (p *plane) Publish(t *route.Table) {
