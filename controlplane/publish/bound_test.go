@@ -104,8 +104,8 @@ func TestBackendOnAllAddressesGetsItsPortBack(t *testing.T) {
 		w.tell("file", b)
 		w.wait(spacing)
 		w.serves("tried", "5000=n1", "6000=n2")
-		w.wait(lookEvery + spacing)
-		w.serves("in use", "5000=n1")
+		w.wait(spacing)
+		w.serves("in use, and given up before it is tried again", "5000=n1")
 		w.refuses("in use", refused)
 		w.plane.take(local(6000), false)
 		for range 3 {

@@ -35,6 +35,11 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 		p.published = now
 		p.cfg.Plane.Publish(next)
 		d.log(p.log, next)
+		if d.fresh > 0 {
+			// The plane has tried them by then, and none a second time: what turns
+			// out to be somebody else's is given up before it could come free.
+			p.due = earliest(p.due, now.Add(spacing))
+		}
 	}
 	p.forgetFormer(now)
 	p.status.Store(p.newStatus(now))

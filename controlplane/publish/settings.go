@@ -33,7 +33,8 @@ const (
 	confirmMax     = 30 * time.Second
 
 	// lookEvery is how often the Publisher looks what the plane has bound. It
-	// looks before each evaluation, too.
+	// looks before each evaluation, too, of which there is one soon after new
+	// listeners were published.
 	lookEvery = time.Second
 )
 
