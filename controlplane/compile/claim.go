@@ -126,6 +126,7 @@ type claim struct {
 	notes    []note          // that came with it
 	idle     string          // why it has no backends, see compiler.idle
 	named    bool            // host names went into it
+	pending  []Unanswered    // those of them that have no answer yet
 	asked    bool            // answers of Local did
 	moves    uint64          // Memo.moves then
 	dialled  []uint16        // the ports of its backends and their proxies

@@ -50,8 +50,8 @@ type Input struct {
 	Snapshots []source.Snapshot
 
 	// Hosts resolves the host names of instances and proxies. It must not
-	// block: an instance whose name has no answer yet is left out, with the
-	// error as the reason. nil resolves nothing. IP addresses do not need it.
+	// block: an instance whose name has no answer yet, resolve.ErrPending, is
+	// left out, with the error as the reason, and is in Result.Pending. nil resolves nothing. IP addresses do not need it.
 	Hosts func(host string) ([]netip.Addr, error)
 
 	// Incumbents are the present owners ("consul/web") of listeners.
@@ -82,6 +82,10 @@ type Result struct {
 	// instances' health, in that order.
 	Idle []Idle
 
+	// Pending are those of Listeners some of whose instances would be served
+	// but for a host name that has no answer yet, in that order.
+	Pending []Pending
+
 	// Refused is sorted by service. All of its texts are safe to print.
 	Refused []route.Refusal
 
@@ -104,6 +108,7 @@ type compiler struct {
 
 	// What went into the listener that is being built.
 	named   bool     // host names
+	pending string   // the last of them that had no answer yet, "" = none
 	asked   bool     // answers of Local
 	dialled []uint16 // ports of backends and their proxies
 
@@ -128,6 +133,9 @@ func (c *compiler) compile() Result {
 		r.Listeners = append(r.Listeners, cl.listener)
 		if cl.idle != "" {
 			r.Idle = append(r.Idle, Idle{cl.addr, cl.by.owner, cl.idle})
+		}
+		if len(cl.pending) > 0 {
+			r.Pending = append(r.Pending, Pending{cl.addr, cl.pending})
 		}
 	}
 	for _, s := range services {

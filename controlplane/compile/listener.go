@@ -24,6 +24,7 @@ func (c *compiler) listener(cl *claim) *route.Listener {
 		Allow:          cl.allow(),
 	}
 	cl.disagreements(newest)
+	cl.pending = nil // handed out
 	l.Backends = c.backends(cl)
 	cl.idle = ""
 	if len(l.Backends) == 0 {
@@ -126,7 +127,11 @@ func (c *compiler) backends(cl *claim) []*route.Backend {
 			}
 			continue
 		}
+		c.pending = ""
 		b, addrs, why := c.backend(cl, in, room[:0])
+		if c.pending != "" {
+			cl.pending = append(cl.pending, Unanswered{in.ID, c.pending})
+		}
 		if why != "" {
 			refuse(why)
 			continue

@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,13 +9,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dill/controlplane/resolve"
 	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-var errPending = errors.New("being looked up")
 
 // config is the default configuration with a few more labels.
 func config() Options {
@@ -44,7 +42,7 @@ func hosts(host string) ([]netip.Addr, error) {
 	case "proxy.test":
 		return []netip.Addr{netip.MustParseAddr("10.9.0.9")}, nil
 	}
-	return nil, errPending
+	return nil, resolve.ErrPending
 }
 
 // inst is an instance at 10.0.0.<n>:80 with the tag dill and these.

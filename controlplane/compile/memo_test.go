@@ -127,7 +127,7 @@ func parts(r Result) (all []any) {
 			all = append(all, c)
 		}
 	}
-	return append(all, slices.Clip(r.Refused))
+	return append(all, r.Pending, slices.Clip(r.Refused))
 }
 
 func text(r Result) string { return fmt.Sprintf("%q refused %+v", served(r), r.Refused) }

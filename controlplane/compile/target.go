@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"net/netip"
 
 	"dill/controlplane/mask"
@@ -34,6 +35,9 @@ func (c *compiler) targets(addrs []netip.AddrPort, host string, port int) (_ []n
 	}
 	ips, err := c.in.Hosts(host)
 	if err != nil {
+		if errors.Is(err, resolve.ErrPending) {
+			c.pending = host
+		}
 		return addrs, reason("host %s: %s", show(host), show(err.Error()))
 	}
 	before := len(addrs)

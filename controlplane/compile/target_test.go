@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"dill/controlplane/resolve"
 	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
@@ -76,7 +77,7 @@ func TestNamesBehindAProxyAreNotLookedUp(t *testing.T) {
 	r := Compile(config(), Input{
 		Hosts: func(host string) ([]netip.Addr, error) {
 			t.Errorf("%s is looked up", host)
-			return nil, errPending
+			return nil, resolve.ErrPending
 		},
 		Snapshots: []source.Snapshot{consul(svc("web", 1,
 			proxied(1, "db.internal", 5432), proxied(2, "localhost", 5000), proxied(3, "10.0.0.3", 80),

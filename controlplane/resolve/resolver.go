@@ -15,6 +15,10 @@ import (
 // been answered yet.
 var ErrPending = errors.New("being looked up")
 
+// Timeout bounds one lookup, all of its name servers and search domains
+// included.
+const Timeout = 10 * time.Second
+
 const (
 	// defaultTTL is how long an answer counts. net.Resolver does not tell the
 	// record's own TTL; 30 s follows what cluster DNS servers hand out.
@@ -28,10 +32,6 @@ const (
 	// forgetAfter is how long a name stays known although nobody uses it. An
 	// instance that flaps then finds its addresses where it left them.
 	forgetAfter = 5 * time.Minute
-
-	// lookupTimeout bounds one lookup, all of its name servers and search
-	// domains included.
-	lookupTimeout = 10 * time.Second
 
 	// Names are foreign input (Consul's service addresses), so what they can
 	// cost is bounded: lookups at the same time, names known, addresses kept
@@ -170,7 +170,7 @@ func (r *Resolver) start(n *name) {
 		case <-r.ctx.Done():
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.ctx, lookupTimeout)
+		ctx, cancel := context.WithTimeout(r.ctx, Timeout)
 		addrs, err := r.lookup(ctx, n.host)
 		cancel()
 		<-r.slots
