@@ -50,10 +50,11 @@
 // A session keeps its backend and its listener's route as of the last attempt to
 // connect, never the table. A listener that is gone from the table leaves those
 // that still connect the last route it had, and they are drained like the
-// others. Events are hints about a slot and its generation; calls are what
-// tells. Session sockets are edge-triggered: an edge is remembered in sideFlags
-// until a call says EAGAIN or comes up short, and a session that stops on its
-// quota waits in the loop's ready queue, since its edge will not come again.
+// others. A route that waits for host names drains nobody before they are known.
+// Events are hints about a slot and its generation; calls are what tells. Session
+// sockets are edge-triggered: an edge is remembered in sideFlags until a call says
+// EAGAIN or comes up short, and a session that stops on its quota waits in the
+// loop's ready queue, since its edge will not come again.
 //
 // # The order of service
 //

@@ -154,6 +154,46 @@ func TestRemovedBackend(t *testing.T) {
 		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
 		pingPong(t, client, server)
 	})
+	waiting := func(r *rig) *route.Listener {
+		ln := gone(r)
+		ln.Waiting = true
+		return ln
+	}
+	t.Run("is waited for and returns", func(t *testing.T) {
+		r := start(t, setup{listener: withLimit})
+		client, server := r.open(t)
+		r.publish(t, waiting(r))
+		r.rejected(t)
+		drained := since("drain_reset")
+		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
+		r.publish(t, r.listener())
+		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
+		pingPong(t, client, server)
+	})
+	t.Run("is waited for in vain", func(t *testing.T) {
+		r := start(t, setup{cfg: dataplane.Config{Loops: 1}, listener: withLimit})
+		client, server := r.open(t)
+		r.publish(t, waiting(r))
+		r.rejected(t)
+		begun := time.Now()
+		r.publish(t, gone(r))
+		client.Must(t, ReadToReset(0))
+		took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
+		server.Must(t, ReadToReset(0))
+	})
+	t.Run("is waited for while it drains", func(t *testing.T) {
+		r := start(t, setup{cfg: dataplane.Config{Loops: 1}, listener: withLimit})
+		client, server := r.open(t)
+		r.inject(t, func() { r.publish(t, gone(r)) }) // once the loop has started the drain
+		r.publish(t, waiting(r))
+		drained := since("drain_reset")
+		Steady(t, 2*drainTime, "the session lives", func() bool { return drained() == 0 })
+		begun := time.Now()
+		r.publish(t, gone(r))
+		client.Must(t, ReadToReset(0))
+		took(t, "the reset", time.Since(begun), drainTime, 2*time.Second)
+		server.Must(t, ReadToReset(0))
+	})
 	t.Run("returns and leaves again", func(t *testing.T) {
 		r := start(t, setup{cfg: dataplane.Config{Loops: 1}, listener: withLimit})
 		client, server := r.open(t)

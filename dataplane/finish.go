@@ -99,10 +99,11 @@ func (d *side) confirmReset() {
 	}
 }
 
-// stillRouted reports whether a draining session's route has come back.
+// stillRouted reports whether a draining session's route has come back, or may do
+// so: what it was waited for to tell is drained anew.
 func (l *loop) stillRouted(s *session) bool {
 	r := l.engine.table.Load().Lookup(s.ln.addr)
-	return r != nil && (r.DrainTimeout <= 0 || s.backend == nil || r.Backend(s.backend) != nil)
+	return r != nil && (r.DrainTimeout <= 0 || r.Waiting || s.backend == nil || r.Backend(s.backend) != nil)
 }
 
 // finish closes both sides; what is queued is still delivered.

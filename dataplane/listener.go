@@ -167,19 +167,27 @@ func (l *loop) drain(s *session, d time.Duration) {
 	l.wheel.armBefore(&s.timer, s.drainAt)
 }
 
-// leavers are the backends that left a listener.
+// leavers are the backends that left a listener; nil stands for whatever its
+// newest route has not.
 type leavers map[netip.AddrPort][]*route.Backend
 
 func (v leavers) has(listener netip.AddrPort, b *route.Backend) bool {
-	return slices.ContainsFunc(v[listener], func(other *route.Backend) bool { return b.CompareTarget(other) == 0 })
+	left, some := v[listener]
+	return some && (left == nil || slices.ContainsFunc(left, func(other *route.Backend) bool { return b.CompareTarget(other) == 0 }))
 }
 
 // note adds the backends that the last routes have and t has not, of
-// listeners in both.
+// listeners in both. Those that are missing while a route waits have left once
+// it waits no more and still lacks them.
 func (v leavers) note(last func(netip.AddrPort) *route.Listener, t *route.Table) {
 	for _, r := range t.Listeners {
 		before := last(r.Addr)
-		if before == nil || before == r {
+		if before == nil || before == r || r.Waiting {
+			continue
+		}
+		left, some := v[r.Addr]
+		if before.Waiting || some && left == nil {
+			v[r.Addr] = nil
 			continue
 		}
 		for _, b := range before.Backends {
@@ -198,7 +206,8 @@ func (l *loop) drainLeavers(left leavers, t *route.Table) {
 			return
 		}
 		r := t.Lookup(s.ln.addr)
-		if r != nil && r.DrainTimeout > 0 && r.Backend(s.backend) == nil {
+		draining := left[s.ln.addr] == nil && s.drainAt != 0 // since before the wait
+		if r != nil && r.DrainTimeout > 0 && !r.Waiting && !draining && r.Backend(s.backend) == nil {
 			l.drain(s, r.DrainTimeout)
 		}
 	})

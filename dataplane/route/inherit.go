@@ -159,7 +159,7 @@ func (l *Listener) same(prev *Listener) bool {
 // says about them, but for addresses and backends.
 func (l *Listener) SameOptions(o *Listener) bool {
 	return l.Owner == o.Owner && l.Strategy == o.Strategy && l.MaxConnections == o.MaxConnections &&
-		l.IdleTimeout == o.IdleTimeout && l.DrainTimeout == o.DrainTimeout &&
+		l.IdleTimeout == o.IdleTimeout && l.DrainTimeout == o.DrainTimeout && l.Waiting == o.Waiting &&
 		(l.Allow == nil) == (o.Allow == nil) && slices.Equal(l.Allow, o.Allow)
 }
 

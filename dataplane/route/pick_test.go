@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -329,6 +330,33 @@ func TestMaglevSizes(t *testing.T) {
 		size := maglevSize(n)
 		if !prime(size) || size < uint64(maglevShare*n) {
 			t.Errorf("maglevSize(%d) = %d", n, size)
+		}
+	}
+}
+
+// A listener that waits for host names may have no backends: nobody is chosen,
+// by no strategy, and what is known of the ones before does no harm.
+func TestNoBackendToPick(t *testing.T) {
+	client := netip.MustParseAddr("192.0.2.1")
+	for _, s := range allStrategies {
+		full := &Listener{Addr: addrA, Strategy: s, Backends: backends(3, 2, 1)}
+		t1 := NewTable(1, []*Listener{full}, nil, nil)
+		before := t1.Listeners[0]
+		var tried Tried
+		b := before.Pick(0, client, &tried)
+		b.State.Acquire()
+		for range 3 {
+			before.ConnectFailed(b, &tried, syscall.ECONNREFUSED, 0, 3)
+		}
+		t2 := NewTable(2, []*Listener{{Addr: addrA, Strategy: s, Waiting: true}}, nil, t1)
+		empty := t2.Listeners[0]
+		tried.Follow(before, empty)
+		if b := empty.Pick(0, client, &tried); b != nil || tried.Len() != 0 {
+			t.Errorf("%v: picked %v, tried %d", s, b, tried.Len())
+		}
+		t3 := NewTable(3, []*Listener{{Addr: addrA, Strategy: s, Backends: backends(3, 2, 1)}}, nil, t2)
+		if back := t3.Backend(addrA, b); back.State != b.State || t3.Listeners[0].Pick(0, client, new(Tried)) == nil {
+			t.Errorf("%v: the backends that came back: %+v", s, back)
 		}
 	}
 }

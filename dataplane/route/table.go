@@ -60,6 +60,11 @@ type Listener struct {
 	Allow          []netip.Prefix // nil = everybody; otherwise only these
 	DrainTimeout   time.Duration  // 0 = sessions of a gone backend run on
 
+	// Waiting says that host names of instances have no answer yet: a backend
+	// that is missing may be back with it, and its sessions are not drained
+	// before that.
+	Waiting bool
+
 	State *ListenerState // inherited across generations, never nil in a Table
 
 	slots    []uint16   // what Strategy precomputed, see newSlots

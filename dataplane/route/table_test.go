@@ -89,6 +89,7 @@ func TestUnchangedListenerIsTheSamePointer(t *testing.T) {
 		"limit":    func(l *Listener) { l.MaxConnections = 1 },
 		"idle":     func(l *Listener) { l.IdleTimeout = 1 },
 		"drain":    func(l *Listener) { l.DrainTimeout = 1 },
+		"waiting":  func(l *Listener) { l.Waiting = true },
 		"allow":    func(l *Listener) { l.Allow = nil },
 		"nobody":   func(l *Listener) { l.Allow = []netip.Prefix{} },
 		"fewer":    func(l *Listener) { l.Backends = l.Backends[1:] },

@@ -79,6 +79,8 @@ func TestEveryFieldTakesPartInEquality(t *testing.T) {
 				*v = []netip.Prefix{}
 			case *string:
 				*v = "other"
+			case *bool:
+				*v = true
 			default:
 				if other.CanUint() {
 					other.SetUint(1)
