@@ -180,6 +180,12 @@ func (r report) waiting() (lines []string) {
 			lines = append(lines, line)
 		}
 	}
+	for _, l := range r.status.Table.Listeners {
+		if w, waits := r.status.Waiting[l.Addr]; waits {
+			hosts := escape(strings.Join(w.Hosts, ", "))
+			lines = append(lines, fmt.Sprintf("%s of %s: for %s to be looked up, %s at most", l.Addr, escape(l.Owner), hosts, r.round(w.Until.Sub(r.now))))
+		}
+	}
 	return lines
 }
 

@@ -84,7 +84,7 @@ func TestRender(t *testing.T) {
 				{Service: "file/own", Claim: "0.0.0.0:4444", Reason: "owned by consul/web"},
 				{Service: "consul/evil\x1b[2J", Instance: "n\n0.0.0.0:1", Claim: "\xff\u202e" + strings.Repeat("x", 400), Reason: "no such label"},
 			}
-			listeners := append(served(), listener("0.0.0.0:7000", "consul/taken", "10.0.0.1:1"), listener("0.0.0.0:7001", "consul/new", "10.0.0.1:1"),
+			listeners := append(served(), listener("0.0.0.0:7000", "consul/taken", "10.0.0.1:1"), listener("0.0.0.0:7001", "consul/new", "10.0.0.1:1"), listener("0.0.0.0:6001", "consul/moved"),
 				listener("0.0.0.0:6000", "consul/flaky", "10.0.0.1:1", "10.0.0.2:1"))
 			table := route.NewTable(1, listeners, refused, nil)
 			flaky := table.Lookup(addr("0.0.0.0:6000"))
@@ -112,6 +112,7 @@ func TestRender(t *testing.T) {
 						addr("0.0.0.0:8088"): now.Add(12 * time.Second),
 						addr("0.0.0.0:6000"): now.Add(-time.Second),
 					},
+					Waiting: map[netip.AddrPort]publish.Wait{addr("0.0.0.0:6001"): {Hosts: []string{"db.example", "x\x1b.example"}, Until: now.Add(9 * time.Second)}},
 				},
 				bound:  bound,
 				keeper: unsaved{},

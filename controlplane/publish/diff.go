@@ -119,7 +119,7 @@ func (d *diff) log(log *slog.Logger, t *route.Table) {
 		return
 	}
 	for _, l := range d.changed {
-		log.Info("listener changed", keyListener, l.Addr, keyOwner, l.Owner)
+		log.Info("listener changed", keyListener, l.Addr, keyOwner, l.Owner, keyWaiting, l.Waiting)
 	}
 	for _, part := range []struct {
 		phrase  string

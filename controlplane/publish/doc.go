@@ -30,6 +30,10 @@
 //     more it tries the others, although they never passed: the only instance
 //     of a service is replaced by one that is critical until its first check.
 //     Those in maintenance are being drained by somebody: they leave at once.
+//   - An open listener whose instances have a host name, or a proxy's, that has no
+//     answer yet stays open and does not drain what it had, if need be without
+//     backends. Waiting ends with the answer, and after Settings.Linger or
+//     resolve.Timeout, whichever is longer. Lingering goes on meanwhile.
 //   - A table that would close a large share of the listeners at once waits
 //     until a consistent read of the source confirms it. A source that cannot
 //     confirm, such as a file, is believed: its edit was deliberate.

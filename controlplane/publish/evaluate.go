@@ -19,6 +19,8 @@ type candidate struct {
 	compiled compile.Result
 	lingers  lingers
 	due      time.Time
+
+	unanswered sinces
 }
 
 // evaluate works out what ought to be served now and publishes it if it
@@ -29,8 +31,10 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 	c := p.guard(ctx, p.build(now, nil), now)
 	p.commit(c, now)
 
+	before := p.table
 	next := route.NewTable(p.table.Generation+1, c.lingers.listeners, c.compiled.Refused, p.table)
 	if d := compare(p.table, next); !d.empty() {
+		p.rememberFormer(next)
 		p.table = next
 		p.published = now
 		p.cfg.Plane.Publish(next)
@@ -41,7 +45,7 @@ func (p *Publisher) evaluate(ctx context.Context, now time.Time) {
 			p.due = earliest(p.due, now.Add(spacing))
 		}
 	}
-	p.forgetFormer(now)
+	p.forgetFormer(before, now)
 	p.status.Store(p.newStatus(now))
 	p.save(now, false)
 	p.due = earliest(p.due, p.saveDue())
@@ -65,11 +69,12 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 		in.Snapshots = append(in.Snapshots, s)
 	}
 	c.compiled = p.memo.Compile(p.set.Compile, in)
-	c.lingers = lingerPass{
+	pass := lingerPass{
 		last:  p.lastServed,
 		until: p.lingering,
 		now:   now,
 		wait:  p.set.Linger,
+		names: newNameWait(p.unanswered, p.set.Linger, now),
 		hold: func(owner string) (time.Time, bool) {
 			// A source that is silent, or was a moment ago, does not prove
 			// that its services are still as critical as it said.
@@ -77,11 +82,13 @@ func (p *Publisher) build(now time.Time, hold map[string]bool) candidate {
 			f := p.feeds[from]
 			return f.settleUntil, !f.proves(name) || hold[f.name] && f.doubts(owner, p.set.Compile.AllowWarning)
 		},
-		presume: func(owners []string) []*route.Listener {
+		presume: func(owners []string) compile.Result {
 			in.Snapshots = presume(in.Snapshots, owners)
-			return p.memo.Compile(p.set.Compile, in).Listeners
+			return p.memo.Compile(p.set.Compile, in)
 		},
-	}.run(c.compiled.Listeners)
+	}
+	c.lingers = pass.run(c.compiled)
+	c.unanswered = pass.names.still
 	c.due = earliest(c.due, c.lingers.due)
 	return c
 }
@@ -107,7 +114,7 @@ func (p *Publisher) commit(c candidate, now time.Time) {
 	if !sameListeners(p.lingering, c.lingers.until) {
 		p.unsaved = true
 	}
-	p.lingering = c.lingers.until
+	p.lingering, p.waiting, p.unanswered = c.lingers.until, c.lingers.waits, c.unanswered
 	p.idle = c.compiled.Idle
 	p.bound.givenUp = c.compiled.InUse
 	p.cfg.Names.Sweep()

@@ -26,4 +26,5 @@ const (
 	keySince      = "since"
 	keySynced     = "synced"
 	keySuspect    = "suspect"
+	keyWaiting    = "waiting"
 )

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"dill/controlplane/compile"
 	"dill/controlplane/source"
 	"dill/dataplane/route"
 )
 
 // lingerPass decides what becomes of listeners that are claimed but have
-// nothing to serve, since all of their instances are critical.
+// nothing to serve, since all of their instances are critical, or are reached
+// by host names that have no answer yet.
 type lingerPass struct {
 	// last is what is served at an address, or was when dill ended; nil =
 	// nothing.
@@ -20,6 +22,7 @@ type lingerPass struct {
 	until untils // listeners that linger already
 	now   time.Time
 	wait  time.Duration
+	names *nameWait
 
 	// hold names the moment before which a listener of this owner does not
 	// go, however long it lingers; that may be forever.
@@ -28,7 +31,7 @@ type lingerPass struct {
 	// presume compiles the listeners of these owners as if their critical
 	// instances were passing: where they are registered now, with the tags that
 	// they have now.
-	presume func(owners []string) []*route.Listener
+	presume func(owners []string) compile.Result
 }
 
 // untils tells until when listeners linger.
@@ -41,38 +44,49 @@ func sameListeners(a, b untils) bool {
 
 // lingers is the outcome of a lingerPass.
 type lingers struct {
-	listeners []*route.Listener // those to serve, by address, none without backends
-	until     untils            // of them, those that linger
-	due       time.Time         // next end of lingering, zero = none
+	listeners []*route.Listener       // those to serve, by address, none without backends unless it waits
+	until     untils                  // of them, those that linger
+	waits     map[netip.AddrPort]Wait // of them, those that wait for host names
+	due       time.Time               // next end of lingering or waiting, zero = none
 }
 
 // run fills the listeners without backends, for as long as they may linger,
 // and drops the rest. Only a listener that is open lingers; what never was
-// served does not begin so.
-func (p lingerPass) run(compiled []*route.Listener) lingers {
-	out := lingers{listeners: make([]*route.Listener, 0, len(compiled))}
+// served does not begin so. An open one that has nothing to serve before a name
+// is looked up stays as it is until then, without backends.
+func (p lingerPass) run(compiled compile.Result) lingers {
+	out := lingers{listeners: make([]*route.Listener, 0, len(compiled.Listeners))}
+	pending := unanswered(compiled)
 	var empty []*route.Listener
 	var owners []string
-	for _, l := range compiled {
-		if len(l.Backends) > 0 {
-			out.listeners = append(out.listeners, l)
-		} else if last := p.last(l.Addr); last != nil && last.Owner == l.Owner && p.stays(&out, l) {
+	for _, l := range compiled.Listeners {
+		last := p.last(l.Addr)
+		switch {
+		case len(l.Backends) > 0:
+			out.serve(l, l.Backends, p.names.on(pending[l.Addr]))
+		case last == nil || last.Owner != l.Owner:
+		case p.stays(&out, l):
 			empty, owners = append(empty, l), append(owners, l.Owner)
+		default:
+			out.serve(l, nil, p.names.on(pending[l.Addr]))
 		}
 	}
 	if len(empty) == 0 {
 		return out
 	}
-	presumed := make(map[netip.AddrPort][]*route.Backend)
-	for _, l := range p.presume(owners) {
-		presumed[l.Addr] = l.Backends
+	presumed := p.presume(owners)
+	registered := make(map[netip.AddrPort][]*route.Backend)
+	for _, l := range presumed.Listeners {
+		registered[l.Addr] = l.Backends
 	}
+	unknown := unanswered(presumed)
 	for _, l := range empty {
-		if set := lastSet(p.last(l.Addr), presumed[l.Addr]); len(set) > 0 {
-			out.fill(l, set)
-		} else {
-			delete(out.until, l.Addr)
+		passing, all := p.names.on(pending[l.Addr]), p.names.on(unknown[l.Addr])
+		set := lastSet(p.last(l.Addr), registered[l.Addr], passing, all)
+		if len(set) == 0 && (all.over() || !passing.over()) {
+			delete(out.until, l.Addr) // it is closed, or as good as served
 		}
+		out.serve(l, set, all)
 	}
 	slices.SortFunc(out.listeners, func(a, b *route.Listener) int { return a.Addr.Compare(b.Addr) })
 	return out
@@ -105,8 +119,9 @@ func (p lingerPass) stays(out *lingers, l *route.Listener) bool {
 // they may have moved since, and where one of them was somebody else may be
 // now. If none of them is registered any more, by instance or by address, all
 // are tried: a deployment of a single instance replaces the whole set by
-// instances that are critical as yet.
-func lastSet(last *route.Listener, registered []*route.Backend) []*route.Backend {
+// instances that are critical as yet. An instance whose name has no answer yet is
+// registered nevertheless, and one that passes is waited for.
+func lastSet(last *route.Listener, registered []*route.Backend, passing, all Wait) []*route.Backend {
 	served := make(map[string]bool, len(last.Backends))
 	for _, b := range last.Backends {
 		served[b.Instance] = true
@@ -117,17 +132,32 @@ func lastSet(last *route.Listener, registered []*route.Backend) []*route.Backend
 			set = append(set, b)
 		}
 	}
-	if len(set) == 0 {
+	waits := !passing.over() || slices.ContainsFunc(all.instances, func(id string) bool { return served[id] })
+	if len(set) == 0 && !waits {
 		return registered
 	}
 	return set
 }
 
-// fill serves l with these backends.
-func (out *lingers) fill(l *route.Listener, backends []*route.Backend) {
-	filled := *l
-	filled.Backends = backends
-	out.listeners = append(out.listeners, &filled)
+// serve serves l with these backends, or with none if it waits for some.
+func (out *lingers) serve(l *route.Listener, backends []*route.Backend, w Wait) {
+	if len(backends) == 0 && w.over() {
+		return
+	}
+	if len(l.Backends) != len(backends) || !w.over() {
+		filled := *l
+		filled.Backends, filled.Waiting = backends, !w.over()
+		l = &filled
+	}
+	out.listeners = append(out.listeners, l)
+	if w.over() {
+		return
+	}
+	if out.waits == nil {
+		out.waits = make(map[netip.AddrPort]Wait)
+	}
+	out.waits[l.Addr] = w
+	out.due = earliest(out.due, w.Until)
 }
 
 // presume returns snapshots in which the critical instances of these owners

@@ -52,6 +52,8 @@ func (c candidate) whyNoLonger(l *route.Listener, over bool) string {
 		return "another service has the port"
 	case len(c.compiled.Listeners[i].Backends) > 0:
 		return "an instance is served again"
+	case !c.lingers.waits[l.Addr].over():
+		return "an instance is passing, and its host name is being looked up"
 	case over:
 		return "closed: no instance passed in time"
 	}

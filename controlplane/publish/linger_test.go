@@ -282,7 +282,7 @@ func TestLastSetIsNotUsedBehindChangedTags(t *testing.T) {
 		s := svc("web", 5000, "n1")
 		s.Instances[0].Tags = append(s.Instances[0].Tags, "dill.proxy=socks5://unknown.example:1080")
 		w.tell("consul", s)
-		w.serves("the proxy is not resolved")
+		w.serves("the proxy is not resolved", "5000=")
 		w.wait(time.Second)
 		w.names.set("unknown.example", "10.0.0.7")
 		w.NamesChanged()

@@ -32,6 +32,8 @@ type Publisher struct {
 	set        Settings
 	feeds      map[string]*feed
 	lingering  untils
+	waiting    map[netip.AddrPort]Wait
+	unanswered sinces
 	idle       []compile.Idle // of the newest evaluation
 	former     former
 	owners     map[netip.AddrPort]string

@@ -11,9 +11,10 @@ import (
 	"dill/dataplane/route"
 )
 
-// former has the listeners that lingered when dill ended last, as far as the
-// file tells of them: address, owner and the instances they were tried on. Each
-// stays until it is served again, or need not be.
+// former has what listeners without backends were served with last: those that
+// wait for host names, and those that lingered when dill ended last, as far as
+// the file tells of them: address, owner and the instances they were tried on.
+// Each stays until it is served again, or need not be.
 type former map[netip.AddrPort]*route.Listener
 
 func newFormer(s state.State) former {
@@ -30,19 +31,33 @@ func newFormer(s state.State) former {
 
 // lastServed is what is served at an address, or was when dill ended last.
 func (p *Publisher) lastServed(addr netip.AddrPort) *route.Listener {
-	if l := p.table.Lookup(addr); l != nil {
-		return l
+	l := p.table.Lookup(addr)
+	if former := p.former[addr]; former != nil && (l == nil || len(l.Backends) == 0) {
+		return former
 	}
-	return p.former[addr]
+	return l
 }
 
-// forgetFormer forgets the former listeners that are served again. The others
-// may wait for a host name to be resolved, but no longer than they may linger.
-func (p *Publisher) forgetFormer(now time.Time) {
-	maps.DeleteFunc(p.former, func(addr netip.AddrPort, l *route.Listener) bool {
-		from, name, _ := strings.Cut(l.Owner, "/")
+// rememberFormer remembers what is served until next, and waits from then on.
+func (p *Publisher) rememberFormer(next *route.Table) {
+	for addr := range p.waiting {
+		if last := p.lastServed(addr); last != nil && len(next.Lookup(addr).Backends) == 0 {
+			p.former[addr] = last
+		}
+	}
+}
+
+// forgetFormer forgets the former listeners that are served again, and those that
+// are closed since the table before. The rest may not be open yet, but for no
+// longer than it may linger.
+func (p *Publisher) forgetFormer(before *route.Table, now time.Time) {
+	maps.DeleteFunc(p.former, func(addr netip.AddrPort, former *route.Listener) bool {
+		if l := p.table.Lookup(addr); l != nil {
+			return len(l.Backends) > 0
+		}
+		from, name, _ := strings.Cut(former.Owner, "/")
 		f := p.feeds[from]
-		return p.table.Lookup(addr) != nil || f == nil || f.proves(name) && now.Sub(p.began) > p.set.Linger
+		return f == nil || f.proves(name) && (before.Lookup(addr) != nil || now.Sub(p.began) > p.set.Linger)
 	})
 }
 
@@ -53,7 +68,7 @@ func (p *Publisher) lingeringSets() map[netip.AddrPort][]string {
 	}
 	sets := make(map[netip.AddrPort][]string, len(p.lingering))
 	for addr := range p.lingering {
-		for _, b := range p.table.Lookup(addr).Backends {
+		for _, b := range p.lastServed(addr).Backends {
 			sets[addr] = append(sets[addr], b.Instance)
 		}
 	}

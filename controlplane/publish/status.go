@@ -17,6 +17,7 @@ type Status struct {
 	Table     *route.Table // never nil; generation 0 and empty before the first
 	Sources   []SourceStatus
 	Lingering map[netip.AddrPort]time.Time // listeners on their last set, and until when
+	Waiting   map[netip.AddrPort]Wait      // listeners that wait for host names
 	Idle      []compile.Idle               // listeners that are not open: nothing passes, and they do not linger
 
 	known map[string]known // by source, see Publisher.Known
@@ -60,7 +61,7 @@ func (f *feed) waiting(now time.Time) (all []Settling) {
 
 // newStatus describes the state that Run owns.
 func (p *Publisher) newStatus(now time.Time) *Status {
-	s := &Status{Table: p.table, Lingering: p.lingering} // a new map each evaluation
+	s := &Status{Table: p.table, Lingering: p.lingering, Waiting: p.waiting} // new maps each evaluation
 	for _, l := range p.idle {
 		if p.table.Lookup(l.Addr) == nil {
 			s.Idle = append(s.Idle, l)

@@ -274,7 +274,7 @@ func (c *confirmer) says(services ...source.Service) {
 // names resolves literals, and what the test put in.
 type names struct {
 	mu     sync.Mutex
-	known  map[string]string
+	known  map[string]string // "" = no such host
 	sweeps int
 }
 
@@ -284,6 +284,9 @@ func (n *names) Lookup(host string) ([]netip.Addr, error) {
 	if to, ok := n.known[host]; ok {
 		host = to
 	}
+	if host == "" {
+		return nil, errors.New("no such host")
+	}
 	a, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil, resolve.ErrPending
@@ -292,6 +295,8 @@ func (n *names) Lookup(host string) ([]netip.Addr, error) {
 }
 
 func (n *names) Sweep() { n.mu.Lock(); n.sweeps++; n.mu.Unlock() }
+
+func (n *names) fail(host string) { n.set(host, "") }
 
 func (n *names) set(host, addr string) {
 	n.mu.Lock()
