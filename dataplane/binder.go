@@ -137,6 +137,11 @@ func (b *binder) run() {
 		b.follow()
 		b.closeGone()
 		b.openNew(time.Now())
+		if len(b.news.opened) > 0 {
+			// Open is what every loop serves: until then a backend that leads back
+			// to the new listener looks like any other.
+			b.post(func(*loop) {})
+		}
 		b.publishState()
 		b.news.log(b.engine.log)
 		b.news = portNews{}
@@ -302,12 +307,17 @@ func (b *binder) closeAll(gone map[netip.AddrPort]opened, drain func(*route.List
 	// not pass for open because it was.
 	maps.DeleteFunc(b.open, func(addr netip.AddrPort, _ opened) bool { _, ok := leave[addr]; return ok })
 	b.publishState()
+	b.post(func(l *loop) { l.unlisten(leave) })
+}
+
+// post has every loop do something and waits until all have.
+func (b *binder) post(do func(*loop)) {
 	var wg sync.WaitGroup
 	for _, l := range b.engine.loops {
 		wg.Add(1)
 		l.post(func() error {
 			defer wg.Done()
-			l.unlisten(leave)
+			do(l)
 			return nil
 		})
 	}

@@ -385,3 +385,16 @@ func TestManyEngines(t *testing.T) {
 		t.Errorf("%q answered", got)
 	}
 }
+
+// TestOpenIsWhatEveryLoopServes: a listener is not called open while a loop does
+// not know it yet.
+func TestOpenIsWhatEveryLoopServes(t *testing.T) {
+	r := start(t, setup{cfg: dataplane.Config{Loops: 2}})
+	addr := FreeAddr(t)
+	release := r.engine.HoldLoop(1)
+	r.swap(r.listener(), serving(addr, r.backends[0].Addr()))
+	open := func() bool { err, known := r.engine.Listening()[addr]; return known && err == nil }
+	Steady(t, 200*time.Millisecond, "the listener is not open", func() bool { return !open() })
+	release()
+	Eventually(t, "the listener is open", open)
+}

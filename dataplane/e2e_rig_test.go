@@ -317,7 +317,7 @@ func (r *rig) changeWindows(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var changing sync.WaitGroup
 	changing.Go(func() {
-		for tick := time.Tick(time.Millisecond); ctx.Err() == nil; <-tick {
+		for tick := time.Tick(10 * time.Millisecond); ctx.Err() == nil; <-tick {
 			r.engine.FreeWindows()
 		}
 	})

@@ -208,8 +208,11 @@ func TestFewDescriptors(t *testing.T) {
 	t.Run("accepting resumes", func(t *testing.T) {
 		var delays []time.Duration
 		for len(in) > 0 && len(delays) < clients-len(in) && len(delays) < 20 {
+			ended := statsOf(t, engine).Get("finished")
 			_ = peers[in[0]].Close()
 			in = in[1:]
+			// How long the peers and dill take to end a session is not the question.
+			dptest.Eventually(t, "descriptors come free", func() bool { return statsOf(t, engine).Get("finished") > ended })
 			begun := time.Now()
 			select {
 			case i := <-served:

@@ -17,8 +17,9 @@ const (
 	acceptBurst = 4
 
 	// acceptPause is how long a listener rests when descriptors or memory run
-	// out. Clients stay in the kernel's queue meanwhile.
-	acceptPause = 100 // ms
+	// out. Clients stay in the kernel's queue meanwhile. What comes free goes to one
+	// loop at a time, so that a client may wait for two of them.
+	acceptPause = 80 // ms
 
 	// drainJitter spreads the resets at the end of a drain, so that not all
 	// clients come back at once: up to this share of the drain time.
