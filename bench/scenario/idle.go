@@ -62,16 +62,11 @@ func (r *Rig) idle(ctx context.Context, p peer.Peer) (*Turn, error) {
 	if to-from < 100 {
 		return nil, fmt.Errorf("%w: the limit of open files (%d) allows too few connections", ErrSkip, peer.OpenFiles())
 	}
-	at, cleanup, err := r.site(1, nil)
+	running, stop, err := r.start(ctx, p, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer cleanup()
-	running, err := p.Start(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	defer running.Stop()
+	defer stop()
 	settle := 2 * time.Second
 	if r.Quick {
 		settle = 300 * time.Millisecond

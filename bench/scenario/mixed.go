@@ -34,16 +34,11 @@ func mixed(streams int) Scenario {
 // beside sends small through p while it moves bulk. The latencies are those of
 // small, throughput and processor time those of bulk.
 func (r *Rig) beside(ctx context.Context, p peer.Peer, small, bulk load.Spec) (*Turn, error) {
-	at, cleanup, err := r.site(1, nil)
+	running, stop, err := r.start(ctx, p, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer cleanup()
-	running, err := p.Start(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	defer running.Stop()
+	defer stop()
 
 	bulk.Targets, bulk.Warmup, bulk.Duration = running.Targets, r.Warmup, 2*head+r.Duration
 	bulk.Watch = map[string][]int{"sink": {r.Sink.PID()}}

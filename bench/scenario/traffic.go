@@ -62,18 +62,27 @@ func traffic(s Scenario, spec load.Spec, asUser bool) Scenario {
 	return s
 }
 
-// send starts p, sends spec through it, and ends it.
-func (r *Rig) send(ctx context.Context, p peer.Peer, u *user.User, spec load.Spec) (*Turn, error) {
+// start puts p to work as u, with one listener; stop ends it and takes its files
+// away.
+func (r *Rig) start(ctx context.Context, p peer.Peer, u *user.User) (running *peer.Running, stop func(), err error) {
 	at, cleanup, err := r.site(1, u)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer cleanup()
-	running, err := p.Start(ctx, at)
+	if running, err = p.Start(ctx, at); err != nil {
+		cleanup()
+		return nil, nil, err
+	}
+	return running, func() { running.Stop(); cleanup() }, nil
+}
+
+// send starts p, sends spec through it, and ends it.
+func (r *Rig) send(ctx context.Context, p peer.Peer, u *user.User, spec load.Spec) (*Turn, error) {
+	running, stop, err := r.start(ctx, p, u)
 	if err != nil {
 		return nil, err
 	}
-	defer running.Stop()
+	defer stop()
 	return r.through(ctx, running, spec)
 }
 
