@@ -114,7 +114,7 @@ func TestReserveBecomesTheUpstream(t *testing.T) {
 	// The reserve follows the family of the backends that need it.
 	six := netip.MustParseAddrPort("[::1]:1")
 	_ = l.refill()
-	if fd, e = l.dialReserve(six, sys.EMFILE); fd >= 0 {
+	if fd, _ = l.dialReserve(six, sys.EMFILE); fd >= 0 {
 		sys.Close(fd)
 	}
 	_ = l.refill()

@@ -122,16 +122,16 @@ func TestManyFailuresHaveTheirTurn(t *testing.T) {
 	for i := range n {
 		f.fail(i)
 	}
-	all := ""
+	var all strings.Builder
 	for range n/failureLines + 1 {
 		got := f.look(time.Second)
 		if lines := strings.Count(got, "\n"); lines > failureLines {
 			t.Errorf("%d lines at once, want at most %d", lines, failureLines)
 		}
-		all += got
+		all.WriteString(got)
 	}
 	for _, l := range f.table.Listeners {
-		if strings.Count(all, "listener="+l.Addr.String()) != 1 {
+		if strings.Count(all.String(), "listener="+l.Addr.String()) != 1 {
 			t.Errorf("the backend of %v was not told once", l.Addr)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"dill/bench/load"
@@ -80,8 +81,6 @@ func (r *Rig) beside(ctx context.Context, p peer.Peer, small, bulk load.Spec) (*
 	if err != nil {
 		return nil, err
 	}
-	for name, v := range streams.Values {
-		t.Values[name] = v
-	}
+	maps.Copy(t.Values, streams.Values)
 	return t, nil
 }

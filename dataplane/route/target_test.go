@@ -64,8 +64,7 @@ func TestNamesAreTargets(t *testing.T) {
 // whose predecessor differs in it alone.
 func TestEveryFieldTakesPartInEquality(t *testing.T) {
 	each := func(kind reflect.Type, but []string, differs func(change func(v reflect.Value)) bool) {
-		for i := range kind.NumField() {
-			f := kind.Field(i)
+		for f := range kind.Fields() {
 			if !f.IsExported() || slices.Contains(but, f.Name) {
 				continue
 			}
