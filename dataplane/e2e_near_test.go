@@ -53,7 +53,7 @@ func TestNearReaderThatStopsHoldsLittle(t *testing.T) {
 		Play(t,
 			Role{Name: "sender", Peer: sender, Ops: []Op{Write(16 << 20)}},
 			Role{Name: "reader", Peer: reader, Ops: []Op{Read(16 << 20)}})
-		sender.Must(t, WriteUntilStalled(stalledMax, 200*time.Millisecond))
+		sender.Must(t, WriteUntilStalled(sender.Sent()+stalledMax, 200*time.Millisecond))
 		defer reader.Must(t, Reset())
 		defer sender.Must(t, Reset())
 		// Not what the sender got rid of: the kernel tunes dill's receive buffer.
