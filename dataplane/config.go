@@ -69,7 +69,7 @@ const (
 	defaultDrainTimeout        = 30 * time.Second
 	defaultKeepAlive           = 30 * time.Second
 	defaultBusyPoll            = 100 * time.Microsecond // between net.core.busy_poll's suggestion and KVM's halt_poll_ns
-	defaultNearBuffer          = 128 << 10              // 96 to 160 KiB are a plateau; 64 KiB loses with one stream, 256 gain little
+	defaultNearBuffer          = 128 << 10              // the window that near streams were measured with
 	defaultPipeSize            = 1 << 20                // fs.pipe-max-size, the most an unprivileged user may ask for
 )
 
